@@ -1,0 +1,285 @@
+"""The intermediate representation: what flows come out, as frozen strings and tuples.
+
+Grammar (every target, from Prefect code to pictures, is a function of an `Orchestration`)::
+
+    Orchestration = operations: Node*, edges: Edge*, flows: FlowDefinition*, problems: Problem*
+    Node          = name, ports: PortPlan*, outputs: OutputPlan*, options, where it was declared
+    Edge          = source -> target, by port (or order only), with the models it carries
+    FlowDefinition= name, hierarchy_path, parameters: Parameter*, steps: Step*, returns: Value*
+    Step          = a task or a subflow, its arguments: Argument*, what it only waits for, its stage
+    Argument      = parameter name := Source
+    Source        = FromParameter | FromResult | FromList(FromParameter | FromResult ...) | Nothing
+
+Nothing here holds a callable or a class, so a plan can be compared, stored and sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .errors import Problem
+
+__all__ = [
+    "Argument",
+    "Edge",
+    "FlowDefinition",
+    "FromList",
+    "FromParameter",
+    "FromResult",
+    "Node",
+    "Nothing",
+    "Orchestration",
+    "OutputPlan",
+    "Parameter",
+    "PortPlan",
+    "Source",
+    "Step",
+    "TaskOptions",
+    "Text",
+    "Value",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the user's own source, such as an annotation or a default.
+
+    Parameters
+    ----------
+    text
+        The expression as written, for example ``"list[RawJobs]"``.
+    names
+        The global names in it, each with the module it is imported from; an empty module means
+        the exported ``operations.py``. Builtins are not listed.
+    """
+
+    text: str
+    names: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """The flags of an operation, as Prefect's ``@task`` understands them (times in seconds)."""
+
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    retries: int = 0
+    retry_delay: float | None = None
+    timeout: float | None = None
+    cache: str | None = None
+    after: tuple[str, ...] = ()
+    bind: tuple[tuple[str, str], ...] = ()
+    strategy: Literal["thread", "process"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One result: an operation's, or one item of it when it returns a tuple of models."""
+
+    operation: str
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortPlan:
+    """One parameter of an operation.
+
+    Parameters
+    ----------
+    kind
+        ``"data"`` when it takes a model, ``"parameter"`` when a person gives the value.
+    shape
+        For data: ``"one"`` (``M``), ``"all"`` (``list[M]``) or ``"any"`` (unannotated).
+    passing
+        How Python wants it: ``"positional"``, ``"either"`` or ``"keyword"``.
+    missing
+        True when nobody produces the model, so that a person has to give it.
+    """
+
+    name: str
+    kind: Literal["data", "parameter"]
+    model: str = ""
+    shape: Literal["one", "all", "any"] = "one"
+    optional: bool = False
+    passing: Literal["positional", "either", "keyword"] = "either"
+    annotation: Text | None = None
+    default: Text | None = None
+    missing: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputPlan:
+    """One model that an operation gives; ``index`` is its place in a returned tuple."""
+
+    model: str
+    many: bool = False
+    optional: bool = False
+    index: int | None = None
+    annotation: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One operation."""
+
+    name: str
+    function: str
+    ports: tuple[PortPlan, ...] = ()
+    outputs: tuple[OutputPlan, ...] = ()
+    returns: Text | None = None
+    gives_value: bool = True
+    is_async: bool = False
+    doc: str = ""
+    options: TaskOptions = field(default_factory=TaskOptions)
+    cell: str = ""
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """``source`` runs before ``target``.
+
+    ``kind`` is ``"data"``, ``"order"`` (``--after``, or a model that no parameter takes) or
+    ``"candidate"`` (an ambiguous port: drawn to every candidate, and marked).
+    """
+
+    source: str
+    target: str
+    port: str = ""
+    model: str = ""
+    kind: Literal["data", "order", "candidate"] = "data"
+    index: int | None = None
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A flow's parameter.
+
+    ``value`` is the operation's result that it stands for when a parent flow passes it; None for
+    what only a person can give. ``by_reference`` is true for data, which Prefect must not walk.
+    """
+
+    name: str
+    annotation: Text | None = None
+    default: Text | None = None
+    by_reference: bool = False
+    value: Value | None = None
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FromParameter:
+    """The value of one of the flow's parameters."""
+
+    name: str
+    by_reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FromResult:
+    """A result of an earlier step of the same flow: the operation's, or what a subflow returned."""
+
+    step: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class FromList:
+    """Several results as one list; items marked many are flattened, absent ones left out."""
+
+    items: tuple[FromParameter | FromResult, ...]
+    many: tuple[bool, ...]
+    optional: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """None, for an optional port that nobody feeds."""
+
+
+Source = FromParameter | FromResult | FromList | Nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """What one parameter of a task or a subflow gets."""
+
+    name: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One call in a flow: ``target`` is an operation's name, or a flow's."""
+
+    kind: Literal["task", "flow"]
+    target: str
+    arguments: tuple[Argument, ...] = ()
+    after: tuple[str, ...] = ()
+    stage: int = 0
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowDefinition:
+    """One Prefect flow.
+
+    Parameters
+    ----------
+    name
+        The flow's name, which is also its identifier and its file's, such as ``scraping_flow``.
+    hierarchy_path
+        The dotted group, ``""`` for ``main_flow`` and ``standalones_flow``.
+    operations
+        The operations that this flow calls itself, in order.
+    parallel_groups
+        Its children (operations and subflows, by name) by stage.
+    waits
+        True when every child of a stage needs all of the stage before, so that awaiting the
+        stages one after the other loses nothing.
+    returns
+        The results it gives back: one as itself, several as a dict keyed by operation.
+    covers
+        Every operation that runs when the flow runs, subflows included.
+    blocked
+        The errors that stop it.
+    """
+
+    name: str
+    hierarchy_path: str = ""
+    operations: tuple[str, ...] = ()
+    parallel_groups: tuple[tuple[str, ...], ...] = ()
+    subflows: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    steps: tuple[Step, ...] = ()
+    waits: bool = True
+    returns: tuple[str, ...] = ()
+    covers: tuple[str, ...] = ()
+    blocked: tuple[Problem, ...] = ()
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orchestration:
+    """The whole plan, in registration order."""
+
+    operations: tuple[Node, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    flows: tuple[FlowDefinition, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_valid(self) -> bool:
+        """True when no problem is an error."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+    def get_flow(self, name: str) -> FlowDefinition | None:
+        """Return the flow called ``name``, or None."""
+        return next((flow for flow in self.flows if flow.name == name), None)
+
+    def get_operation(self, name: str) -> Node | None:
+        """Return the operation called ``name``, or None."""
+        return next((node for node in self.operations if node.name == name), None)
