@@ -1,0 +1,101 @@
+# Every target works on a bare machine with python3 (3.11 or later), git and make, asks nothing,
+# and is quick when it is run again.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+PY := $(VENV)/bin/python
+
+export PYTHON VENV
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# Wheels of 100 MB on slow lines.
+export PIP_DEFAULT_TIMEOUT ?= 180
+export UV_HTTP_TIMEOUT ?= 180
+# Nothing leaves the machine.
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install test quick lint types notebooks demo lab bench clean
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- what has to be there ---------------------------------------------------------------------
+
+# uv is quicker; pip is there when uv cannot reach or read the index that pip is configured for.
+pip_install = $(PY) -m uv pip install --quiet --python $(PY) $(1) || $(PY) -m pip install --quiet $(1)
+
+$(VENV)/.made: scripts/need.sh
+	@sh scripts/need.sh python
+	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv || true
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	@echo "installing pulpo and what its notebooks import into $(VENV)"
+	@$(call pip_install,-e '.[notebooks]')
+	@# The font cache is built once, here, and not in the middle of somebody's cell.
+	@$(PY) -c 'import matplotlib.font_manager' 2>/dev/null
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "installing pulpo and its development tools into $(VENV)"
+	@$(call pip_install,-e '.[dev$(,)notebooks]')
+	@$(PY) -c 'import matplotlib.font_manager' 2>/dev/null
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.lab: $(VENV)/.demo
+	@$(call pip_install,-e '.[lab$(,)notebooks]')
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.demo
+	@$(call pip_install,-e '.[benchmarks$(,)notebooks]')
+	@touch $@
+
+, := ,
+
+install: $(VENV)/.dev ## make .venv with pulpo and its development tools
+
+# --- checks -----------------------------------------------------------------------------------
+
+test: $(VENV)/.dev ## everything: lint, types, tests, browser tests, notebooks
+	@sh scripts/need.sh graphviz chromium
+	@$(MAKE) --no-print-directory lint types
+	@# One process for tests and notebooks, so that the closing line counts them all; by file,
+	@# because the cells of one notebook share a kernel.
+	@$(PY) -m pytest tests $(NBVAL) -n $(WORKERS) --dist loadfile
+
+quick: lint types ## lint, types and the tests that need no server and no browser
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser and not prefect"
+
+NBVAL = --nbval notebooks --nbval-current-env --nbval-sanitize-with pulpo/nbval.cfg
+
+notebooks: $(VENV)/.dev ## run the notebooks and compare what comes out
+	@sh scripts/need.sh graphviz
+	@$(PY) -m pytest $(NBVAL) -n $(WORKERS) --dist loadfile
+
+lint: $(VENV)/.dev ## ruff
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+types: $(VENV)/.dev ## mypy
+	@$(PY) -m mypy
+
+# --- use --------------------------------------------------------------------------------------
+
+demo: $(VENV)/.demo ## two cities' temperatures: notebook, graph, run, export, run of the export
+	@sh scripts/need.sh graphviz
+	@$(PY) scripts/demo.py
+
+lab: $(VENV)/.lab ## the notebooks in JupyterLab
+	@sh scripts/need.sh graphviz
+	$(PY) -m jupyter lab --notebook-dir notebooks
+
+bench: $(VENV)/.bench ## pulpo against its peers, in one run
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+clean: ## remove caches and what the demo left, keep .venv
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print | xargs rm -rf
