@@ -1,0 +1,239 @@
+"""What the flows of this export share: calls off the event loop, data by reference, the command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextvars
+import ctypes
+import functools
+import inspect
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect.context import FlowRunContext
+from prefect.flows import Flow
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+from prefect.utilities.annotations import opaque
+from pydantic import TypeAdapter, WrapValidator
+
+# --- Sync operations, off the event loop ---------------------------------------------------------
+
+# asyncio's own pool has six threads on a two-core machine, too few for operations that wait.
+THREADS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="operation")
+
+
+class Interrupted(BaseException):
+    """Raised inside a sync operation whose task was cancelled or timed out."""
+
+
+async def in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a sync function in a thread that keeps the context, so that ``get_run_logger()`` works.
+
+    When the task is cancelled or times out, `Interrupted` is raised in the function at its next
+    line; a call that waits inside C code ends only when it returns.
+    """
+    context = contextvars.copy_context()
+    thread: list[int] = []
+    lock = threading.Lock()
+
+    def call() -> Any:
+        with lock:
+            thread.append(threading.get_ident())
+        try:
+            return context.run(function, *args, **kwargs)
+        finally:
+            with lock:
+                thread.clear()
+
+    future = asyncio.get_running_loop().run_in_executor(THREADS, call)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        with lock:
+            for ident in thread:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(ident), ctypes.py_object(Interrupted)
+                )
+        raise
+
+
+# --- Data by reference ---------------------------------------------------------------------------
+
+
+class Ref:
+    """Carries data between flows by reference: Prefect neither walks it, nor copies it, nor sends it."""
+
+    __slots__ = ("__weakref__", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _unwrap(value: Any, validate: Callable[[Any], Any]) -> Any:
+    return value.value if isinstance(value, Ref) else validate(value)
+
+
+#: Marks a flow parameter that a parent flow passes as a `Ref`; what a person gives is validated.
+by_reference = WrapValidator(_unwrap)
+
+_subflow: contextvars.ContextVar[Flow[..., Any] | None] = contextvars.ContextVar(
+    "subflow", default=None
+)
+
+
+async def subflow(flow: Flow[..., Any], /, **parameters: Any) -> Any:
+    """Await ``flow`` as a child of the running flow; what it returns comes by reference."""
+    token = _subflow.set(flow)
+    try:
+        result = await flow(**parameters)
+    finally:
+        _subflow.reset(token)
+    return result.value if isinstance(result, Ref) else result
+
+
+def give(value: Any) -> Any:
+    """Return a flow's result: by reference to a parent's `subflow` call, as itself to anybody else."""
+    run = FlowRunContext.get()
+    return Ref(value) if run is not None and run.flow is _subflow.get() else value
+
+
+# --- Order: start when ready, finish what can be finished ------------------------------------------
+
+
+def finished(results: Sequence[Any]) -> Sequence[Any]:
+    """Return what ``asyncio.gather(..., return_exceptions=True)`` gave, or raise the first failure.
+
+    Gathering that way lets independent siblings of a failed operation finish.
+    """
+    failures = [result for result in results if isinstance(result, BaseException)]
+    for failure in failures[1:]:
+        failures[0].add_note(f"Another operation of the same flow failed too: {failure!r}")
+    if failures:
+        raise failures[0]
+    return results
+
+
+class NotReached(Exception):
+    """Something that this operation needs has failed."""
+
+
+class Started:
+    """An operation, or a subflow, that runs as soon as what it needs is there."""
+
+    def __init__(self, call: asyncio.Task[Any], path: tuple[Any, ...] = ()) -> None:
+        self.call = call
+        self.path = path
+
+    def __getitem__(self, key: Any) -> Started:
+        return Started(self.call, (*self.path, key))
+
+    async def value(self) -> Any:
+        await asyncio.wait([self.call])
+        if self.call.cancelled() or self.call.exception() is not None:
+            raise NotReached from None
+        return self.result()
+
+    def result(self) -> Any:
+        """Return the value; to be used after `settled`."""
+        return functools.reduce(lambda value, key: value[key], self.path, self.call.result())
+
+
+async def _arrived(value: Any) -> Any:
+    if isinstance(value, Started):
+        return await value.value()
+    if isinstance(value, Several):
+        return value.join([await _arrived(item) for item in value.items])
+    if isinstance(value, opaque):
+        return opaque(await _arrived(value.unwrap()))
+    if isinstance(value, Ref):
+        return Ref(await _arrived(value.value))
+    return value
+
+
+def start(
+    function: Callable[..., Any], /, *args: Any, after: Sequence[Started] = (), **kwargs: Any
+) -> Started:
+    """Call an async function as soon as its arguments, and what it comes after, are there."""
+
+    async def run() -> Any:
+        for other in after:
+            await other.value()
+        ready = {name: await _arrived(value) for name, value in kwargs.items()}
+        return await function(*args, **ready)
+
+    return Started(asyncio.create_task(run()))
+
+
+async def settled(*started: Started) -> None:
+    """Wait until all of them have ended; raise the first failure, if there was one."""
+    calls = [item.call for item in started]
+    try:
+        await asyncio.wait(calls)
+    except asyncio.CancelledError:
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        raise
+    ended = [asyncio.CancelledError() if c.cancelled() else c.exception() for c in calls]
+    finished([error for error in ended if error is not None and not isinstance(error, NotReached)])
+
+
+class Several:
+    """Several results for one ``list`` parameter: many flattened, absent ones left out."""
+
+    def __init__(self, *items: Any, many: Sequence[int] = (), optional: Sequence[int] = ()) -> None:
+        self.items = items
+        self.many = many
+        self.optional = optional
+
+    def join(self, values: Sequence[Any]) -> list[Any]:
+        joined: list[Any] = []
+        for place, value in enumerate(values):
+            if value is None and place in self.optional:
+                continue
+            if place in self.many:
+                joined.extend(value)
+            else:
+                joined.append(value)
+        return joined
+
+
+def several(*items: Any, many: Sequence[int] = (), optional: Sequence[int] = ()) -> list[Any]:
+    """Return the items as one list; those at the places ``many`` are flattened."""
+    return Several(*items, many=many, optional=optional).join(items)
+
+
+# --- The command line -------------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet_server() -> Iterator[None]:
+    """Give Prefect's own temporary server what it needs, when no server is configured.
+
+    Its database is in memory, since a SQLite file collides under concurrent subflows; it has two
+    minutes to start; and it sends nothing anywhere.
+    """
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with temporary_settings(
+        {
+            PREFECT_SERVER_ANALYTICS_ENABLED: False,
+            PREFECT_SERVER_DATABASE_CONNECTION_URL: "sqlite+aiosqlite:///:memory:",
+            PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+        }
+    ):
+        yield

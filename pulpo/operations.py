@@ -1,0 +1,702 @@
+"""A function and its annotations become a frozen `Operation` with ports and outputs."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import functools
+import inspect
+import textwrap
+import typing
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, get_args, get_origin, runtime_checkable
+
+from .errors import DeclarationError, ModelError, did_you_mean
+from .models import Model, ModelRef, Shape, model_ref, shape_of
+from .names import parse_name, snake_case
+
+__all__ = [
+    "Operation",
+    "OperationLike",
+    "Options",
+    "Output",
+    "Port",
+    "SourceText",
+    "SyncAsyncDetector",
+    "as_operation",
+    "make_operation",
+    "options_from_flags",
+]
+
+Passing = Literal["positional", "either", "keyword"]
+NO_DEFAULT: Any = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """An expression of the user's, as written, with the globals that it names and their module."""
+
+    text: str
+    names: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """One parameter: a data port when ``model`` is set, otherwise a flow parameter.
+
+    ``shape`` is ``"one"`` for ``M``, ``"all"`` for ``list[M]``, ``"any"`` when only ``inputs=``
+    says that the parameter takes the model.
+    """
+
+    name: str
+    model: ModelRef | None = None
+    shape: Literal["one", "all", "any"] = "one"
+    optional: bool = False
+    passing: Passing = "either"
+    type: Any = NO_DEFAULT
+    default: Any = NO_DEFAULT
+    annotation: SourceText | None = None
+    default_text: SourceText | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One model that the operation gives; ``index`` is its place in a returned tuple."""
+
+    model: ModelRef
+    many: bool = False
+    optional: bool = False
+    index: int | None = None
+    annotation: SourceText | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The task flags; times in seconds."""
+
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    retries: int = 0
+    retry_delay: float | None = None
+    timeout: float | None = None
+    cache: str | None = None
+    after: tuple[str, ...] = ()
+    bind: tuple[tuple[str, str], ...] = ()
+    strategy: Literal["thread", "process"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Operation:
+    """A named, typed function.
+
+    Parameters
+    ----------
+    name
+        Its dotted name.
+    function
+        The plain function, as the user wrote it.
+    ports, outputs
+        What it takes and gives.
+    orders
+        Models that were declared but that no parameter takes: their producers run first.
+    cell
+        Where it was declared, for messages: ``"cell 4"`` or ``"jobs.py:12"``.
+    """
+
+    name: str
+    function: Callable[..., Any] | None
+    ports: tuple[Port, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    orders: tuple[ModelRef, ...] = ()
+    options: Options = field(default_factory=Options)
+    returns: SourceText | None = None
+    gives_value: bool = True
+    is_async: bool = False
+    doc: str = ""
+    cell: str = ""
+
+    @property
+    def models_in(self) -> list[str]:
+        """The short names of the models it takes, each once."""
+        names = [port.model.name for port in self.ports if port.model is not None]
+        return list(dict.fromkeys([*names, *(ref.name for ref in self.orders)]))
+
+    @property
+    def models_out(self) -> list[str]:
+        """The short names of the models it gives."""
+        return list(dict.fromkeys(output.model.name for output in self.outputs))
+
+    @property
+    def function_name(self) -> str:
+        """The name of the function, or the last part of the operation's name."""
+        own = getattr(self.function, "__name__", "")
+        return own if own.isidentifier() else self.name.rsplit(".", 1)[-1]
+
+    def signature(self) -> str:
+        """Return the function's signature as one line, such as ``merge(a: RawJobs) -> RawJobs``."""
+        ports = ", ".join(
+            port.name + (f": {port.annotation.text}" if port.annotation else "") + _default(port)
+            for port in self.ports
+        )
+        gives = self.returns.text if self.returns else " + ".join(self.models_out)
+        prefix = "async " if self.is_async else ""
+        return f"{prefix}{self.function_name}({ports})" + (f" -> {gives}" if gives else "")
+
+
+def _default(port: Port) -> str:
+    if port.default is NO_DEFAULT:
+        return ""
+    text = port.default_text.text if port.default_text else "…"
+    return f" = {text}" if port.annotation else f"={text}"
+
+
+@runtime_checkable
+class OperationLike(Protocol):
+    """What analysis, compilation and generation accept as an operation."""
+
+    name: str
+    models_in: Any
+    models_out: Any
+    function: Any
+
+
+def make_operation(
+    function: Callable[..., Any],
+    *,
+    name: str,
+    inputs: Any = None,
+    outputs: Any = None,
+    options: Options | None = None,
+    cell: str = "",
+    lenient: bool = False,
+) -> Operation:
+    """Read a function's annotations.
+
+    Parameters
+    ----------
+    function
+        The user's function, sync or async.
+    name
+        The operation's dotted name.
+    inputs, outputs
+        Models (a class, a name or a list of them); inferred from annotations when left out.
+        ``inputs`` claims unannotated parameters: one model claims them all, several pair by
+        position. A model that no parameter takes orders the operation without passing data.
+    lenient
+        Pair what can be paired instead of refusing a mismatch; for foreign operation objects.
+
+    Raises
+    ------
+    InvalidNameError, DeclarationError, ModelError
+        When the name, the signature or a type makes no operation.
+    """
+    parse_name(name)
+    reader = _Reader(function, name)
+    parameters = reader.parameters()
+    claimed, orders = _claim(parameters, _as_list(inputs), reader, lenient=lenient)
+    ports = tuple(reader.port(parameter, claimed.get(parameter.name)) for parameter in parameters)
+    returned, gives_value = reader.returned()
+    return Operation(
+        name=name,
+        function=function,
+        ports=ports,
+        outputs=_outputs(returned, _as_list(outputs), reader, declared=outputs is not None),
+        orders=orders,
+        options=options or Options(),
+        returns=reader.text("return"),
+        gives_value=gives_value or bool(outputs),
+        is_async=SyncAsyncDetector.is_async(function),
+        doc=inspect.getdoc(function) or "" if not isinstance(function, functools.partial) else "",
+        cell=cell,
+    )
+
+
+def as_operation(given: Any) -> Operation:
+    """Return ``given`` as an `Operation`.
+
+    Anything with ``name``, ``models_in``, ``models_out`` and ``function`` is one; its models may
+    be text.
+
+    Raises
+    ------
+    DeclarationError
+        When one of the four is missing.
+    """
+    if isinstance(given, Operation):
+        return given
+    missing = [a for a in ("name", "models_in", "models_out", "function") if not hasattr(given, a)]
+    if missing:
+        raise DeclarationError(
+            f"{given!r} is no operation: it has no {', '.join(missing)}. An operation has a name, "
+            "models_in, models_out and a function."
+        )
+    function = given.function
+    options = getattr(given, "options", None)
+    options = options if isinstance(options, Options) else Options()
+    if not callable(function) or not _has_signature(function):
+        parse_name(given.name)
+        return Operation(
+            name=given.name,
+            function=function if callable(function) else None,
+            orders=tuple(_plain_ref(model) for model in _as_list(given.models_in)),
+            outputs=_declared_outputs(_as_list(given.models_out)),
+            gives_value=bool(given.models_out),
+            is_async=SyncAsyncDetector.is_async(function),
+            options=options,
+        )
+    return make_operation(
+        function,
+        name=given.name,
+        inputs=given.models_in,
+        outputs=given.models_out,
+        options=options,
+        lenient=True,
+    )
+
+
+def options_from_flags(flags: Mapping[str, Any]) -> Options:
+    """Check the task flags of a magic or decorator and return them as `Options`.
+
+    Raises
+    ------
+    DeclarationError
+        For an unknown flag, or a value that the flag cannot have.
+    """
+    known = Options.__dataclass_fields__
+    for flag in flags:
+        if flag not in known:
+            hint = did_you_mean(flag, known)
+            raise DeclarationError(
+                f"{flag!r} is no option of an operation.{hint} The options are: {', '.join(known)}."
+            )
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    for flag in ("tags", "after"):
+        if flag in given:
+            value = given[flag]
+            given[flag] = (value,) if isinstance(value, str) else tuple(value)
+    if "bind" in given:
+        given["bind"] = _pairs(given["bind"])
+    for flag in ("retries", "retry_delay", "timeout"):
+        given.update(_number(flag, given))
+    strategy = given.get("strategy")
+    if strategy not in (None, "thread", "process"):
+        raise DeclarationError(f"strategy is 'thread' or 'process', not {strategy!r}.")
+    for name in (*given.get("after", ()), *(operation for _, operation in given.get("bind", ()))):
+        parse_name(name)
+    return Options(**given)
+
+
+def _number(flag: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    value = given.get(flag)
+    if value is None:
+        return {}
+    whole = flag == "retries"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        kind = "a whole number" if whole else "a number of seconds"
+        raise DeclarationError(f"{flag} is {kind}, not {value!r}.")
+    if value < 0 or (flag == "timeout" and value == 0):
+        raise DeclarationError(f"{flag} cannot be {value!r}; give a positive number.")
+    return {flag: value if whole else float(value)}
+
+
+def _pairs(bind: Any) -> tuple[tuple[str, str], ...]:
+    pairs: list[tuple[str, str]] = []
+    items = bind.items() if isinstance(bind, Mapping) else bind
+    for port, operations in items:
+        several = [operations] if isinstance(operations, str) else operations
+        pairs.extend((port, operation) for operation in several)
+    return tuple(pairs)
+
+
+# --- Reading one function ---------------------------------------------------------------------------
+
+
+def _has_signature(function: Any) -> bool:
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class _Reader:
+    """Reads the signature of one function: resolved types, and the text they were written as."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function = function
+        self.name = name
+        try:
+            self.signature = inspect.signature(function)
+        except (TypeError, ValueError) as error:
+            raise DeclarationError(
+                f"operation {name!r}: {function!r} has no signature to read. "
+                "Wrap it in a function with typed parameters."
+            ) from error
+        plain = inspect.unwrap(function)
+        self.plain = plain if hasattr(plain, "__globals__") else getattr(plain, "func", plain)
+        self.globals: dict[str, Any] = getattr(self.plain, "__globals__", {})
+        self.module = self.globals.get("__name__", "")
+
+    @functools.cached_property
+    def source(self) -> dict[str, ast.expr]:
+        """The annotations (and, as ``"=name"``, defaults) as written; empty without source."""
+        return _signature_source(self.plain)
+
+    def parameters(self) -> list[inspect.Parameter]:
+        kept = []
+        for parameter in self.signature.parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                star = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+                if self.shape(parameter) is not None:
+                    model = parameter.annotation
+                    raise DeclarationError(
+                        f"operation {self.name!r}: the parameter {star}{parameter.name} takes a "
+                        f"model. Take a list instead: {parameter.name}: list["
+                        f"{getattr(model, '__name__', model)}]."
+                    )
+                continue
+            kept.append(parameter)
+        return kept
+
+    def type_of(self, annotation: Any) -> Any:
+        """Evaluate an annotation that is text; what cannot be evaluated yet stays text."""
+        if not isinstance(annotation, str):
+            return annotation
+        try:
+            return eval(annotation, self.globals)  # noqa: S307 - what typing.get_type_hints does
+        except Exception:  # noqa: BLE001 - a forward reference may fail in any way
+            return annotation
+
+    def shape(self, parameter: inspect.Parameter) -> Shape | None:
+        return self.shape_of(self.type_of(parameter.annotation), parameter.name)
+
+    def shape_of(self, type_: Any, where: str) -> Shape | None:
+        if type_ is inspect.Parameter.empty:
+            return None
+        if isinstance(type_, str):  # a model that is defined in a later cell
+            return Shape(model=model_ref(type_)) if type_.isidentifier() else None
+        try:
+            return shape_of(type_)
+        except ModelError as error:
+            raise ModelError(f"operation {self.name!r}, {where}: {error}") from None
+
+    def port(self, parameter: inspect.Parameter, claimed: ModelRef | Shape | None) -> Port:
+        kinds: dict[Any, Passing] = {
+            parameter.POSITIONAL_ONLY: "positional",
+            parameter.KEYWORD_ONLY: "keyword",
+        }
+        shape = self.shape(parameter)
+        model = shape.model if shape else None
+        how: Literal["one", "all", "any"] = "all" if shape and shape.many else "one"
+        optional = bool(shape and shape.optional)
+        if isinstance(claimed, Shape):
+            model, how, optional = claimed.model, "all" if claimed.many else "one", claimed.optional
+        elif claimed is not None:
+            model, how = claimed, "any"
+        type_ = self.type_of(parameter.annotation)
+        return Port(
+            name=parameter.name,
+            model=model,
+            shape=how,
+            optional=optional,
+            passing=kinds.get(parameter.kind, "either"),
+            type=type_,
+            default=parameter.default,
+            annotation=self.text(parameter.name, type_),
+            default_text=self.default_text(parameter),
+            hint="" if model else _newtype_hint(parameter.name, type_),
+        )
+
+    def text(self, name: str, type_: Any = None) -> SourceText | None:
+        node = self.source.get(name)
+        if node is not None:
+            return self._text_of(_unquoted(node, self.globals))
+        annotation = self.signature.return_annotation if name == "return" else type_
+        if isinstance(annotation, str):
+            return self._text_of_code(annotation)
+        if isinstance(annotation, type) and annotation is not inspect.Parameter.empty:
+            return self._text_of_code(annotation.__name__, annotation)
+        return None
+
+    def _text_of_code(self, code: str, same: Any = None) -> SourceText | None:
+        try:
+            text = self._text_of(_unquoted(ast.parse(code, mode="eval").body, self.globals))
+        except SyntaxError:
+            return None
+        if same is not None and self.globals.get(code, getattr(builtins, code, None)) is not same:
+            return None
+        return text
+
+    def _text_of(self, node: ast.expr) -> SourceText | None:
+        names = []
+        for name in _global_names(node):
+            if name in self.globals or not hasattr(builtins, name):
+                if name not in self.globals and name in self.plain.__code__.co_freevars:
+                    return None  # a type of an enclosing function cannot be imported
+                names.append((name, "" if self.module in ("__main__", "") else self.module))
+        return SourceText(ast.unparse(node), tuple(names))
+
+    def default_text(self, parameter: inspect.Parameter) -> SourceText | None:
+        if parameter.default is NO_DEFAULT:
+            return None
+        node = self.source.get(f"={parameter.name}")
+        if node is not None and (text := self._text_of(node)) is not None:
+            return text
+        if isinstance(parameter.default, (type(None), bool, int, float, str, bytes)):
+            return SourceText(repr(parameter.default))
+        return None
+
+    def returned(self) -> tuple[Any, bool]:
+        type_ = self.type_of(self.signature.return_annotation)
+        nothing = type_ is inspect.Parameter.empty or type_ is None or type_ is type(None)
+        return type_, not nothing
+
+
+def _newtype_hint(name: str, type_: Any) -> str:
+    """Name a bare type that holds data, such as a DataFrame, which makes no edge."""
+    label = getattr(type_, "__name__", "")
+    return label if label in ("DataFrame", "Series", "ndarray", "Table", "LazyFrame") else ""
+
+
+def _signature_source(function: Any) -> dict[str, ast.expr]:
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+        tree = ast.parse(source)
+    except (OSError, TypeError, SyntaxError, IndentationError):
+        return {}
+    node = tree.body[0] if tree.body else None
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return {}
+    found: dict[str, ast.expr] = {}
+    arguments = node.args
+    plain = [*arguments.posonlyargs, *arguments.args]
+    for argument in [*plain, *arguments.kwonlyargs]:
+        if argument.annotation is not None:
+            found[argument.arg] = argument.annotation
+    if node.returns is not None:
+        found["return"] = node.returns
+    defaults = arguments.defaults
+    for argument, default in zip(plain[len(plain) - len(defaults) :], defaults, strict=True):
+        found[f"={argument.arg}"] = default
+    for argument, keyword_default in zip(
+        arguments.kwonlyargs, arguments.kw_defaults, strict=True
+    ):
+        if keyword_default is not None:
+            found[f"={argument.arg}"] = keyword_default
+    return found
+
+
+def _unquoted(node: ast.expr, namespace: Mapping[str, Any]) -> ast.expr:
+    """Return an annotation without the quotes of forward references and without `Model` marks."""
+
+    class Unquote(ast.NodeTransformer):
+        def visit_Constant(self, constant: ast.Constant) -> ast.expr:
+            if not isinstance(constant.value, str):
+                return constant
+            try:
+                inner = ast.parse(constant.value.strip(), mode="eval").body
+            except SyntaxError:
+                return constant
+            return typing.cast(ast.expr, self.visit(inner))
+
+        def visit_Subscript(self, subscript: ast.Subscript) -> ast.expr:
+            kind = ast.unparse(subscript.value).rsplit(".", 1)[-1]
+            if kind == "Literal":
+                return subscript
+            if kind == "Annotated" and isinstance(subscript.slice, ast.Tuple):
+                first, *extras = subscript.slice.elts
+                kept = [extra for extra in extras if not _is_mark(extra, namespace)]
+                first = typing.cast(ast.expr, self.visit(first))
+                if not kept:
+                    return first
+                subscript.slice.elts = [first, *kept]
+                return subscript
+            return typing.cast(ast.expr, self.generic_visit(subscript))
+
+    return typing.cast(ast.expr, Unquote().visit(ast.parse(ast.unparse(node), mode="eval").body))
+
+
+def _is_mark(node: ast.expr, namespace: Mapping[str, Any]) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    found: Any = None
+    if isinstance(node.func, ast.Name):
+        found = namespace.get(node.func.id)
+    elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+        found = getattr(namespace.get(node.func.value.id), node.func.attr, None)
+    return found is Model
+
+
+def _global_names(node: ast.expr) -> list[str]:
+    bound = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    bound |= {a.arg for a in ast.walk(node) if isinstance(a, ast.arg)}
+    loads = (n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+    return [name for name in dict.fromkeys(loads) if name not in bound]
+
+
+# --- inputs= and outputs= ----------------------------------------------------------------------------
+
+
+def _as_list(models: Any) -> list[Any]:
+    if models is None:
+        return []
+    if isinstance(models, (list, tuple, set, frozenset)):
+        return list(models)
+    return [models]
+
+
+def _plain_ref(model: Any) -> ModelRef:
+    shape = None if isinstance(model, (str, ModelRef)) else shape_of(model)
+    return shape.model if shape else model_ref(model)
+
+
+def _claim(
+    parameters: Sequence[inspect.Parameter],
+    inputs: list[Any],
+    reader: _Reader,
+    *,
+    lenient: bool,
+) -> tuple[dict[str, ModelRef | Shape], tuple[ModelRef, ...]]:
+    """Pair declared models with unannotated parameters; return what is left as order-only."""
+    if not inputs:
+        return {}, ()
+    claims = [_claim_of(model, reader) for model in inputs]
+    free = [p for p in parameters if p.annotation is inspect.Parameter.empty]
+    needed = [p for p in free if p.default is NO_DEFAULT] or free
+    taken = {shape.model for p in parameters if (shape := reader.shape(p)) is not None}
+    loose = [claim for claim in claims if not _among(_ref(claim), taken)]
+    if not free:
+        return {}, tuple(_ref(claim) for claim in loose)
+    if len(claims) == 1:
+        return {parameter.name: claims[0] for parameter in needed}, ()
+    for several, names in ((claims, needed), (claims, free), (loose, needed), (loose, free)):
+        if len(several) == len(names):
+            return {p.name: claim for p, claim in zip(names, several, strict=True)}, ()
+    if not lenient:
+        unannotated = ", ".join(p.name for p in needed)
+        raise DeclarationError(
+            f"operation {reader.name!r}: inputs= names {len(claims)} models, but "
+            f"{len(needed)} parameters have no annotation ({unannotated}). Give one model for "
+            "each of them, in order, or annotate the parameters."
+        )
+    paired = {p.name: claim for p, claim in zip(needed, claims, strict=False)}
+    return paired, tuple(_ref(claim) for claim in claims[len(needed) :])
+
+
+def _claim_of(model: Any, reader: _Reader) -> ModelRef | Shape:
+    if isinstance(model, (str, ModelRef)):
+        return model_ref(model)
+    shape = reader.shape_of(model, "inputs=")
+    if shape is None:
+        return model_ref(model)
+    return shape if shape.many or shape.optional else shape.model
+
+
+def _ref(claim: ModelRef | Shape) -> ModelRef:
+    return claim.model if isinstance(claim, Shape) else claim
+
+
+def _among(model: ModelRef, taken: Iterable[ModelRef]) -> bool:
+    return any(
+        model.key == other.key if model.key and other.key else model.name == other.name
+        for other in taken
+    )
+
+
+def _outputs(
+    returned: Any, declared_models: list[Any], reader: _Reader, *, declared: bool
+) -> tuple[Output, ...]:
+    inferred = _inferred_outputs(returned, reader)
+    if not declared:
+        return inferred
+    given = _declared_outputs(declared_models)
+    if inferred and not all(_among(o.model, [i.model for i in inferred]) for o in given):
+        says = ", ".join(output.model.name for output in inferred)
+        raise DeclarationError(
+            f"operation {reader.name!r}: outputs= names "
+            f"{', '.join(output.model.name for output in given)}, but the function is annotated to "
+            f"return {says}. Make them agree, or leave outputs= out."
+        )
+    return inferred if len(inferred) == len(given) and inferred else given
+
+
+def _declared_outputs(models: list[Any]) -> tuple[Output, ...]:
+    outputs = []
+    for place, model in enumerate(models):
+        shape = None if isinstance(model, (str, ModelRef)) else shape_of(model)
+        outputs.append(
+            Output(
+                model=shape.model if shape else model_ref(model),
+                many=bool(shape and shape.many),
+                optional=bool(shape and shape.optional),
+                index=place if len(models) > 1 else None,
+            )
+        )
+    return tuple(outputs)
+
+
+def _inferred_outputs(returned: Any, reader: _Reader) -> tuple[Output, ...]:
+    if get_origin(returned) is tuple and Ellipsis not in get_args(returned):
+        node = reader.source.get("return")
+        texts: list[SourceText | None] = [None] * len(get_args(returned))
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+            texts = [reader._text_of(_unquoted(e, reader.globals)) for e in node.slice.elts]
+        outputs = []
+        for place, (member, text) in enumerate(zip(get_args(returned), texts, strict=False)):
+            shape = reader.shape_of(member, "return")
+            if shape is not None:
+                outputs.append(_output(shape, place, text))
+        return tuple(outputs)
+    shape = reader.shape_of(returned, "return")
+    return (_output(shape, None, reader.text("return")),) if shape is not None else ()
+
+
+def _output(shape: Shape, index: int | None, text: SourceText | None) -> Output:
+    return Output(
+        model=shape.model, many=shape.many, optional=shape.optional, index=index, annotation=text
+    )
+
+
+# --- Sync and async ---------------------------------------------------------------------------------
+
+
+class SyncAsyncDetector:
+    """Tells sync from async functions, and makes either awaitable."""
+
+    @staticmethod
+    def is_async(function: Any) -> bool:
+        """Return whether calling ``function`` gives a coroutine."""
+        while isinstance(function, functools.partial):
+            function = function.func
+        if inspect.iscoroutinefunction(function):
+            return True
+        call = getattr(type(function), "__call__", None)
+        return not inspect.isroutine(function) and inspect.iscoroutinefunction(call)
+
+    @staticmethod
+    def detect_and_wrap(
+        function: Callable[..., Any],
+    ) -> tuple[Callable[..., Awaitable[Any]], bool]:
+        """Return ``(awaitable function, was sync)``; a sync one runs in a thread, context kept."""
+        if SyncAsyncDetector.is_async(function):
+            return function, False
+
+        @functools.wraps(function)
+        async def in_thread(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(function, *args, **kwargs)
+
+        return in_thread, True
+
+    @staticmethod
+    def get_execution_strategy(function: Any) -> Literal["thread", "process"]:
+        """Return where a sync operation runs: what ``--strategy`` says, else ``"thread"``."""
+        options = getattr(function, "options", None)
+        return getattr(options, "strategy", None) or "thread"
+
+
+def parameter_name(model: ModelRef) -> str:
+    """Return the name of the flow parameter that carries ``model``: ``raw_jobs`` for ``RawJobs``."""
+    return snake_case(model.name)
