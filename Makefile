@@ -18,7 +18,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install test quick lint types notebooks demo lab bench clean
+.PHONY: help install test quick lint types notebooks copies demo lab bench clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,7 +62,7 @@ install: $(VENV)/.dev ## make .venv with pulpo and its development tools
 
 test: $(VENV)/.dev ## everything: lint, types, tests, browser tests, notebooks
 	@sh scripts/need.sh graphviz chromium
-	@$(MAKE) --no-print-directory lint types
+	@$(MAKE) --no-print-directory lint types copies
 	@# One process for tests and notebooks, so that the closing line counts them all; by file,
 	@# because the cells of one notebook share a kernel.
 	@$(PY) -m pytest tests $(NBVAL) -n $(WORKERS) --dist loadfile
@@ -70,11 +70,22 @@ test: $(VENV)/.dev ## everything: lint, types, tests, browser tests, notebooks
 quick: lint types ## lint, types and the tests that need no server and no browser
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser and not prefect"
 
-NBVAL = --nbval notebooks --nbval-current-env --nbval-sanitize-with pulpo/nbval.cfg
-
-notebooks: $(VENV)/.dev ## run the notebooks and compare what comes out
+notebooks: $(VENV)/.dev copies ## run the notebooks and compare what comes out
 	@sh scripts/need.sh graphviz
 	@$(PY) -m pytest $(NBVAL) -n $(WORKERS) --dist loadfile
+
+NBVAL = --nbval $(COPIES)/*/*.ipynb --nbval-current-env --nbval-sanitize-with pulpo/nbval.cfg \
+	--nbval-cell-timeout 300
+COPIES := build/notebooks
+
+# Each notebook in a folder of its own: all of them export to run_cache/ where they stand.
+copies:
+	@rm -rf $(COPIES)
+	@for notebook in notebooks/*.ipynb; do \
+		to=$(COPIES)/$$(basename $$notebook .ipynb); \
+		mkdir -p $$to && cp -R notebooks/. $$to && rm -rf $$to/run_cache $$to/*.ipynb && \
+		cp $$notebook $$to || exit 1; \
+	done
 
 lint: $(VENV)/.dev ## ruff
 	@$(PY) -m ruff check
