@@ -13,6 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = "02_two_cities.ipynb"
@@ -26,7 +27,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pulpo-demo-") as private:
         os.environ.update(private_settings(Path(private)))
         title(f"notebooks/{NOTEBOOK}, run headless in {BUILD.relative_to(ROOT)}")
-        notebook = execute(copy_notebooks())
+        notebook = execute(copy_notebooks(), Path(private))
         if notebook is None:
             return 1
         show_cells(notebook)
@@ -38,6 +39,7 @@ def private_settings(private: Path) -> dict[str, str]:
     """The demo neither sees nor changes the user's own Prefect and IPython, and calls nobody."""
     return {
         "PREFECT_HOME": str(private / "prefect"),
+        "JUPYTER_RUNTIME_DIR": str(private / "run"),
         "IPYTHONDIR": str(private / "ipython"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -54,13 +56,16 @@ def copy_notebooks() -> Path:
     return BUILD / NOTEBOOK
 
 
-def execute(path: Path) -> NotebookNode | None:
+def execute(path: Path, private: Path) -> NotebookNode | None:
     """Run all cells and save the outputs; None, with the reason shown, when a cell fails."""
+    # Sockets in the private folder: nobody else on the machine can listen in.
+    transport = {"transport": "ipc", "ip": str(private / "kernel")}
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
         kernel_name="python3",
+        config=Config(KernelManager=transport),
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:
