@@ -1,0 +1,264 @@
+"""A plan as DOT text, for Graphviz: the dataflow, the hierarchy, or both in one picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import quote
+
+from ..plan import Node, Orchestration
+from .view import (
+    Group,
+    Missing,
+    View,
+    edge_words,
+    first_line,
+    group_tree,
+    look,
+    mark,
+    shorten,
+    state_words,
+    summary,
+    words,
+)
+
+__all__ = ["both", "dataflow", "escape", "hierarchy"]
+
+# Half-transparent fills suit any page, light or dark; SVG gets its themes in render.py.
+# Verdana is the widest of the common sans-serif fonts: text laid out in it fits in all of them.
+_HEAD = """\
+digraph pulpo {{
+  graph [rankdir={rankdir} bgcolor="transparent" pad=0.1 nodesep=0.3 ranksep={ranksep} \
+fontname="Verdana" fontsize=12 fontcolor="#57606a" labeljust=l{settings} tooltip="{summary}"]
+  node [shape=box style="rounded,filled" fontname="Verdana" fontsize=12 margin="0.14,0.08" \
+height=0.5 color="#4c8dd6" fillcolor="#4c8dd624" fontcolor="#1f2328" penwidth=1.2]
+  edge [fontname="Verdana" fontsize=11 color="#7d8590" fontcolor="#57606a" arrowsize=0.7]
+"""
+_CLUSTER = 'style="rounded,filled" color="#8b949e66" fillcolor="#8b949e14" penwidth=1 margin=14'
+
+_LOOKS: Mapping[str, str] = {
+    "": "",
+    "problem": ' color="#d97706" penwidth=2',
+    "stale": ' color="#b58407" fillcolor="#d4a01724" style="rounded,filled,dashed"',
+    "running": ' color="#0e8a8a" penwidth=2',
+    "completed": ' color="#2da44e" fillcolor="#2da44e24"',
+    "failed": ' color="#d1242f" fillcolor="#d1242f24" penwidth=2',
+    "cancelled": ' color="#8b949e" style="rounded,dashed"',
+    "not-reached": ' color="#8b949e" style="rounded,dashed"',
+}
+_EDGE_LOOK: Mapping[str, str] = {
+    "data": "",
+    "order": " style=dashed arrowhead=vee",
+    "candidate": ' style=dashed color="#d97706" fontcolor="#b45309"',
+    "missing": ' style=dashed color="#d1242f"',
+    "tree": " arrowhead=none tailport=e headport=w",
+}
+# Above these sizes Graphviz is told to look for a good layout, not for the best one.
+_MANY = 300
+_CHEAPER = " splines=line mclimit=0.1 nslimit=1"
+
+_UNSAFE = re.compile(
+    # controls, surrogates, marks that reorder text, and what XML cannot hold
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+)
+
+
+def dataflow(
+    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
+) -> str:
+    """Return operations as nodes and what flows between them as edges.
+
+    Parameters
+    ----------
+    flow
+        Draw only this flow (its name, or its group), with its neighbours as pale stubs.
+    states
+        What each operation's run came to: ``"running"``, ``"completed"``, ``"failed"`` …
+    """
+    view = look(plan, flow)
+    lines = [_head(view, "Dataflow", "TB")]
+    lines += [_operation(node, node.name, view, states or {}) for node in view.nodes]
+    return _close(lines, view)
+
+
+def both(
+    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
+) -> str:
+    """Return the dataflow with each group as a frame around its operations."""
+    view = look(plan, flow)
+    lines = [_head(view, "Dataflow and groups", "TB")]
+    lines += _clusters(group_tree(view.nodes), view, states or {}, "  ")
+    return _close(lines, view)
+
+
+def hierarchy(
+    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
+) -> str:
+    """Return the tree of names: the main flow, its groups, their operations."""
+    view = look(plan, flow)
+    titles = {f.hierarchy_path: f.name for f in plan.flows if f.hierarchy_path}
+    root = view.flow.name if view.flow else "main_flow"
+    lines = [_head(view, "Hierarchy", "LR"), _group_node("", root, "")]
+    lines += _branches(group_tree(view.nodes), view, states or {}, titles)
+    return "\n".join(lines) + "\n}\n"
+
+
+def escape(text: str) -> str:
+    r"""Return ``text`` as the inside of a quoted DOT string that shows exactly it.
+
+    Backslashes are doubled, so ``\N`` and ``\l`` mean nothing, and ampersands too are written
+    out, as Graphviz reads ``&lt;`` in a label as ``<``. The one place where users' words enter DOT.
+    """
+    if '"' not in text and "\\" not in text and "&" not in text:
+        escaped = text.replace("\n", "\\n")
+        if escaped.isprintable():
+            return escaped  # nearly always, and a thousand operations have ten thousand words
+    text = _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
+    return text.replace("\n", "\\n").replace("\t", " ")
+
+
+def _head(view: View, kind: str, rankdir: str) -> str:
+    many = len(view.nodes) > _MANY
+    return _HEAD.format(
+        rankdir=rankdir,
+        ranksep=0.45 if rankdir == "TB" else 0.6,
+        settings=_CHEAPER if many else "",
+        summary=escape(summary(view, kind)),
+    ).rstrip("\n")
+
+
+def _close(lines: list[str], view: View) -> str:
+    """Add what stands outside of every frame: stubs, missing inputs, edges."""
+    lines += [_stub(node) for node in view.outside]
+    for missing in view.missing:
+        lines += _missing(missing)
+    lines += _edges(view)
+    lines.append("}\n")
+    return "\n".join(lines)
+
+
+def _operation(
+    node: Node, label: str, view: View, states: Mapping[str, str], indent: str = "  "
+) -> str:
+    full, brief = words(node)
+    called = mark(node)
+    classes, looks = f"operation {called}", ""
+    lines = f"{shorten(label, 44)} {called}\n{brief}"
+    if node.stale or node.name in view.problems or node.name in states:
+        state, said = state_words(node, view, states)
+        lines, classes, looks = f"{lines}\n{said}", f"{classes} {state}", _LOOKS[state]
+    return (
+        f'{indent}"{escape(node.name)}" [id="op-{_slug(node.name)}" class="{classes}" '
+        f'label="{escape(lines.rstrip())}" width={_width(label)} '
+        f'tooltip="{escape(_tooltip(node, full, view))}"{looks}]'
+    )
+
+
+def _width(name: str) -> str:
+    """Return inches that hold the name in bold and its mark, whatever font the reader has."""
+    return f"{min(len(name), 44) * 0.115 + 0.8:.2f}"
+
+
+def _tooltip(node: Node, full: str, view: View) -> str:
+    lines = f"{node.name} ({mark(node)})\n{full}"
+    if node.doc:
+        lines += f"\n{shorten(first_line(node.doc), 200)}"
+    if node.cell:
+        lines += f"\n{node.cell}"
+    for problem in view.problems.get(node.name, ()):
+        lines += f"\n{problem.message}"
+    return lines
+
+
+def _stub(node: Node) -> str:
+    return (
+        f'  "{escape(node.name)}" [id="op-{_slug(node.name)}" class="operation outside" '
+        f'label="{escape(shorten(node.name, 44))}" tooltip="{escape(node.name)} (in another flow)"'
+        ' style="rounded,dashed" color="#8b949e" fontcolor="#8b949e" height=0.3]'
+    )
+
+
+def _missing(missing: Missing) -> Iterator[str]:
+    # A space cannot stand in an operation's name, so this one is nobody's.
+    name = escape(f"missing {missing.label}")
+    hint = f"\n{missing.hint}" if missing.hint else ""
+    told = escape(f"nobody gives {missing.label}: it becomes a parameter of the flow{hint}")
+    yield (
+        f'  "{name}" [id="missing-{_slug(missing.label)}" class="missing" '
+        f'label="{escape(shorten(missing.label, 44))} ?\\nnobody gives it" tooltip="{told}" '
+        'style="rounded,dashed" color="#d1242f" fontcolor="#d1242f"]'
+    )
+    for operation, port in missing.wanted_by:
+        yield (
+            f'  "{name}" -> "{escape(operation)}" [class="missing" '
+            f'label=" {escape(port)} "{_EDGE_LOOK["missing"]}]'
+        )
+
+
+def _edges(view: View) -> Iterator[str]:
+    # An edge's tooltip is made of its ends and its label when the SVG is finished.
+    names = {node.name: escape(node.name) for node in (*view.nodes, *view.outside)}
+    for edge in view.edges:
+        said = edge_words(edge, view.crowded)
+        label = f' label=" {escape(said)} "' if said else ""
+        yield (
+            f'  "{names[edge.source]}" -> "{names[edge.target]}" '
+            f'[class="{edge.kind}"{label}{_EDGE_LOOK[edge.kind]}]'
+        )
+
+
+def _clusters(group: Group, view: View, states: Mapping[str, str], indent: str) -> Iterator[str]:
+    cut = len(group.name) + 1 if group.name else 0
+    for child in group.children:
+        if isinstance(child, Node):
+            yield _operation(child, child.name[cut:], view, states, indent)
+            continue
+        name = escape(child.name)
+        yield (
+            f'{indent}subgraph "cluster_{name}" {{\n{indent}  graph [id="group-'
+            f'{_slug(child.name)}" class="group" label="{name}" tooltip="{name}" {_CLUSTER}]'
+        )
+        yield from _clusters(child, view, states, indent + "  ")
+        yield f"{indent}}}"
+
+
+def _branches(
+    group: Group, view: View, states: Mapping[str, str], titles: Mapping[str, str]
+) -> Iterator[str]:
+    cut = len(group.name) + 1 if group.name else 0
+    here = escape(f"group {group.name}")
+    for child in group.children:
+        if isinstance(child, Node):
+            there = escape(child.name)
+            yield _operation(child, child.name[cut:], view, states)
+        else:
+            there = escape(f"group {child.name}")
+            yield _group_node(child.name, child.name[cut:], titles.get(child.name, ""))
+        yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]}]'
+        if isinstance(child, Group):
+            yield from _branches(child, view, states, titles)
+
+
+def _group_node(name: str, label: str, flow: str) -> str:
+    second = f"\\n{escape(flow)}" if flow else ""
+    return (
+        f'  "{escape("group " + name)}" [id="group-{_slug(name)}" class="group" '
+        f'label="{escape(shorten(label, 44))}{second}" tooltip="{escape(flow or name or label)}" '
+        'color="#8b949e" fillcolor="#8b949e14"]'
+    )
+
+
+def _slug(name: str) -> str:
+    """Return a different id for every name, in characters that need no escape anywhere."""
+    if name.isascii() and name.replace(".", "a").isidentifier():
+        return name
+    return quote(name.encode("utf-8", "surrogatepass"), safe="")
+
+
+# The views by the words that command lines use.
+VIEWS: Mapping[str, Callable[..., str]] = {
+    "both": both,
+    "dataflow": dataflow,
+    "hierarchy": hierarchy,
+}
