@@ -26,7 +26,8 @@ help: ## say what can be made
 # --- what has to be there ---------------------------------------------------------------------
 
 # uv is quicker; pip is there when uv cannot reach or read the index that pip is configured for.
-pip_install = $(PY) -m uv pip install --quiet --python $(PY) $(1) || $(PY) -m pip install --quiet $(1)
+pip_install = $(PY) -m uv pip install --quiet --python $(PY) $(1) \
+	|| { echo "uv could not; pip tries"; $(PY) -m pip install --quiet $(1); }
 
 $(VENV)/.made: scripts/need.sh
 	@sh scripts/need.sh python

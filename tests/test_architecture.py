@@ -28,7 +28,7 @@ class Room(NamedTuple):
 
 BELOW_SESSION = (
     "errors names models operations registry dataflow plan compiler backends carry export runner "
-    "settings"
+    "settings runs prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
 FRONT_END = "session errors"
@@ -40,19 +40,24 @@ TABLE = {
     "errors": Room(),
     "names": Room("errors"),
     "models": Room("errors", "pydantic"),
-    "operations": Room("names models errors"),
-    "registry": Room("operations errors"),
-    "dataflow": Room("operations errors", "networkx"),
+    # The task options of an operation go into the plan as they are.
+    "operations": Room("names models plan errors"),
+    "registry": Room("names operations errors"),
+    "dataflow": Room("names models operations errors", "networkx"),
     # A plan carries its problems, and a Problem is as plain as a plan.
     "plan": Room("errors"),
-    "compiler": Room("names dataflow plan errors", "networkx"),
+    "compiler": Room("names operations dataflow plan errors", "networkx"),
     "backends": Room("plan errors"),
+    # Identifiers are spelled by the same rule as the names of flows.
+    "backends.prefect": Room("names plan errors"),
     "backends.render": Room("plan errors", "graphviz pygraphviz"),
     # The text of an export's own helper: it has to run where pulpo is not installed.
     "backends.prefect_runtime": Room("", "prefect pydantic"),
     "carry": Room("errors", "IPython pydantic"),
     "export": Room("backends carry errors"),
-    "runner": Room("plan backends errors", "prefect pydantic anyio httpx"),
+    "runs": Room("errors"),
+    "prefect_server": Room("errors"),
+    "runner": Room("plan backends runs prefect_server errors", "prefect pydantic anyio httpx"),
     "settings": Room("errors", "pydantic pydantic_settings"),
     "session": Room(BELOW_SESSION, "IPython"),
     "services": Room("session settings errors", "prefect fastapi uvicorn httpx asyncpg"),
