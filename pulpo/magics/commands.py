@@ -1,0 +1,313 @@
+"""The subcommands of ``%pulpo``: each calls the session and returns its result."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+
+from ..errors import BlockedFlowError, UnknownNameError, UsageError, did_you_mean
+from ..session import Session
+from .arguments import HelpRequested, Parser, split
+from .progress import ProgressLine, show
+
+__all__ = ["COMMANDS", "Command", "Text", "arun", "execute", "help_text", "parse_command"]
+
+
+class Text(str):
+    """Text that a notebook shows as it stands, without quotes."""
+
+    __slots__ = ()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One subcommand.
+
+    Parameters
+    ----------
+    name, summary
+        What it is called, and what it does in one line.
+    add
+        Adds its arguments to a parser. A metavar names what a completion offers.
+    call
+        Calls the session and returns what the cell shows.
+    """
+
+    name: str
+    summary: str
+    add: Callable[[Parser], object]
+    call: Callable[[Session, argparse.Namespace], Any]
+
+
+def execute(session: Session, line: str) -> Any:
+    """Run what stands after ``%pulpo`` and return its result.
+
+    Raises
+    ------
+    UsageError
+        For a subcommand, flag or value that is not understood; nothing was done then.
+    """
+    try:
+        command, arguments = parse_command(line)
+        return command.call(session, arguments)
+    except HelpRequested as request:
+        return Text(request.text.rstrip())
+
+
+def parse_command(line: str) -> tuple[Command, argparse.Namespace]:
+    """Return the subcommand of a line, and its arguments."""
+    words = split(line)
+    if not words or words[0] in ("-h", "--help"):
+        raise HelpRequested(help_text())
+    command = COMMANDS.get(words[0])
+    if command is None:
+        hint = did_you_mean(words[0], COMMANDS)
+        raise UsageError(
+            f"%pulpo has no subcommand {words[0]!r}.{hint} It has: {', '.join(COMMANDS)}."
+        )
+    return command, parser_of(command.name).parse(words[1:])
+
+
+@cache
+def parser_of(name: str) -> Parser:
+    """Return the parser of the subcommand called ``name``."""
+    command = COMMANDS[name]
+    parser = Parser(prog=f"%pulpo {name}", description=f"{command.summary}.")
+    command.add(parser)
+    return parser
+
+
+@cache
+def help_text() -> str:
+    """Return the list of subcommands, each with what it does."""
+    width = max(len(name) for name in COMMANDS)
+    rows = [f"  {command.name:{width}}  {command.summary}" for command in COMMANDS.values()]
+    return "\n".join(
+        [
+            "usage: %pulpo SUBCOMMAND [...]",
+            "",
+            *rows,
+            "",
+            "'%pulpo SUBCOMMAND --help' says more; '%%operation --help' tells how to declare one.",
+        ]
+    )
+
+
+def parameters_of(session: Session, words: Sequence[str] | None) -> dict[str, Any]:
+    """Return the values of ``--param name=value``; ``name=@variable`` is the user's live object.
+
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For what is no ``name=value``, a name given twice, or a variable that does not exist.
+    """
+    values: dict[str, Any] = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(
+                f"%pulpo run: --param takes name=value or name=@variable, not {word!r}."
+            )
+        if name in values:
+            raise UsageError(f"%pulpo run: --param gives {name!r} twice.")
+        values[name] = _variable(session, value[1:]) if value.startswith("@") else value
+    return values
+
+
+def _variable(session: Session, name: str) -> Any:
+    if name in session.namespace:
+        return session.namespace[name]
+    known = [key for key in session.namespace if not key.startswith("_")]
+    raise UnknownNameError(
+        f"there is no variable {name!r} in the notebook.{did_you_mean(name, known)}"
+    )
+
+
+# --- The subcommands ----------------------------------------------------------------------------
+
+
+def _compile(session: Session, arguments: argparse.Namespace) -> Any:
+    report = session.compile(flat=arguments.flat)
+    blocked = [flow for flow in report.orchestration.flows if flow.blocked]
+    if not blocked:
+        return report
+    show(report)
+    problems = tuple(dict.fromkeys(problem for flow in blocked for problem in flow.blocked))
+    names = ", ".join(flow.name for flow in blocked)
+    count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+    block = "blocks" if len(problems) == 1 else "block"
+    raise BlockedFlowError(f"{count} {block} {names}; see the report above.", problems=problems)
+
+
+def _graph(session: Session, arguments: argparse.Namespace) -> Any:
+    picture = session.graph(arguments.view, flow=arguments.flow)
+    return Text(picture) if arguments.text else picture
+
+
+def _run(session: Session, arguments: argparse.Namespace) -> Any:
+    run = session.run(*_of_a_run(session, arguments), on_change=_progress())
+    run.raise_for_failure()
+    return run
+
+
+async def arun(session: Session, arguments: argparse.Namespace) -> Any:
+    """Do what ``%pulpo run`` does, on the running event loop."""
+    run = await session.arun(*_of_a_run(session, arguments), on_change=_progress())
+    run.raise_for_failure()
+    return run
+
+
+def _of_a_run(session: Session, arguments: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
+    return arguments.flow, parameters_of(session, arguments.param)
+
+
+def _progress() -> ProgressLine:
+    return ProgressLine(in_a_kernel=getattr(get_ipython(), "kernel", None) is not None)
+
+
+def _help(_session: Session, arguments: argparse.Namespace) -> Any:
+    if arguments.subcommand is None:
+        return Text(help_text())
+    return Text(parser_of(parse_command(arguments.subcommand)[0].name).format_help().rstrip())
+
+
+def _panel(_session: Session, _arguments: argparse.Namespace) -> Any:
+    # By name: the magics know no widgets, and most sessions never open a panel.
+    return importlib.import_module("pulpo").panel()
+
+
+def _flow(parser: Parser) -> None:
+    parser.add_argument("flow", nargs="?", metavar="FLOW", help="a flow or group; default: all")
+
+
+def _add_compile(parser: Parser) -> None:
+    parser.add_argument("--flat", action="store_true", help="one flow, no subflows")
+
+
+def _add_graph(parser: Parser) -> None:
+    _flow(parser)
+    views = ("both", "dataflow", "hierarchy")
+    parser.add_argument("--view", choices=views, default="both", help="what is drawn")
+    parser.add_argument("--text", action="store_true", help="as a text tree")
+
+
+def _add_list(parser: Parser) -> None:
+    what = ("operations", "models", "flows")
+    parser.add_argument("what", nargs="?", choices=what, default="operations", help="of what")
+
+
+def _add_run(parser: Parser) -> None:
+    _flow(parser)
+    parser.add_argument(
+        "--param",
+        action="append",
+        metavar="NAME=VALUE",
+        help="a flow parameter; NAME=@variable gives an object of the notebook",
+    )
+
+
+def _add_export(parser: Parser) -> None:
+    _flow(parser)
+    parser.add_argument("--to", metavar="FOLDER", help="default: run_cache")
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that were edited by hand (backed up)"
+    )
+
+
+def _add_operation(parser: Parser) -> None:
+    parser.add_argument("operation", metavar="OPERATION", help="its dotted name")
+
+
+def _add_help(parser: Parser) -> None:
+    parser.add_argument("subcommand", nargs="?", metavar="SUBCOMMAND", help="which")
+
+
+def _nothing(_parser: Parser) -> None:
+    pass
+
+
+def _table(*commands: Command) -> dict[str, Command]:
+    return {command.name: command for command in commands}
+
+
+COMMANDS = _table(
+    Command(
+        name="compile",
+        summary="Say which flows come out, what is wrong and how to mend it",
+        add=_add_compile,
+        call=_compile,
+    ),
+    Command(
+        name="graph",
+        summary="Draw the operations and the data between them",
+        add=_add_graph,
+        call=_graph,
+    ),
+    Command(
+        name="list",
+        summary="List the operations, the models or the flows",
+        add=_add_list,
+        call=lambda session, arguments: session.listing(arguments.what),
+    ),
+    Command(
+        name="show",
+        summary="Show one operation: its source and its ports",
+        add=_add_operation,
+        call=lambda session, arguments: session.show(arguments.operation),
+    ),
+    Command(
+        name="preview",
+        summary="Show the Prefect code of the flows",
+        add=_flow,
+        call=lambda session, arguments: session.preview(arguments.flow),
+    ),
+    Command(
+        name="run",
+        summary="Run a flow in this kernel, and keep its results",
+        add=_add_run,
+        call=_run,
+    ),
+    Command(
+        name="export",
+        summary="Write files that run without the notebook",
+        add=_add_export,
+        call=lambda session, arguments: session.export(
+            arguments.to, force=arguments.force, flow=arguments.flow
+        ),
+    ),
+    Command(
+        name="check",
+        summary="Look for problems and give hints",
+        add=_nothing,
+        call=lambda session, _arguments: session.check(),
+    ),
+    Command(name="panel", summary="Show all of this as a panel", add=_nothing, call=_panel),
+    Command(
+        name="status",
+        summary="Say what the session holds",
+        add=_nothing,
+        call=lambda session, _arguments: session.status(),
+    ),
+    Command(
+        name="remove",
+        summary="Forget one operation",
+        add=_add_operation,
+        call=lambda session, arguments: session.remove(arguments.operation),
+    ),
+    Command(
+        name="clear",
+        summary="Forget every operation",
+        add=_nothing,
+        call=lambda session, _arguments: session.clear(),
+    ),
+    Command(name="help", summary="Show this list, or the help of one", add=_add_help, call=_help),
+)

@@ -1,0 +1,137 @@
+"""Which cell is running, and the record of every cell that ran."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+__all__ = ["RunningCell", "RunningCells"]
+
+
+@dataclass(slots=True)
+class RunningCell:
+    """A cell that IPython is running.
+
+    Parameters
+    ----------
+    info
+        What IPython knows of it; None for the cell that loads the extension.
+    number
+        The number in its prompt.
+    identity
+        The frontend's own id of the cell, which re-running and editing keep; empty without one.
+    inner
+        Sources that a magic such as ``%%time`` compiles itself, as it goes.
+    """
+
+    info: Any
+    number: int
+    identity: str = ""
+    inner: list[str] = field(default_factory=list)
+
+
+class RunningCells:
+    """Follows IPython's cells through its events, and hands each to the session's recorder."""
+
+    def __init__(self, shell: Any, recorder: Any) -> None:
+        self._shell = shell
+        self._recorder = recorder
+        self._thread = threading.local()  # ipykernel's subshells run cells side by side
+
+    @property
+    def _stack(self) -> list[RunningCell]:
+        stack: list[RunningCell] = self._thread.__dict__.setdefault("stack", [])
+        return stack
+
+    @property
+    def current(self) -> RunningCell | None:
+        """The cell that a person ran, even while a magic runs another inside it."""
+        return self._stack[0] if self._stack else None
+
+    def is_inside_a_cell(self) -> bool:
+        """Return whether what is transformed now is compiled by a cell that is running."""
+        return bool(self._stack)
+
+    def before(self, info: Any) -> None:
+        """Note that a cell starts (``pre_run_cell``)."""
+        if self._stack:
+            outer = self._stack[0]
+            self._stack.append(RunningCell(info, outer.number, outer.identity))
+            return
+        number = self._shell.execution_count - (1 if info.store_history else 0)
+        self._stack.append(RunningCell(info, number, _identity(self._shell, info)))
+
+    def after(self, result: Any) -> None:
+        """Record a cell that ended (``post_run_cell``); raising would lose the cell."""
+        try:
+            self._finish(result)
+        except Exception as error:
+            warnings.warn(f"pulpo could not record this cell: {error!r}", stacklevel=2)
+
+    def note_inner(self, lines: list[str]) -> list[str]:
+        """Remember a source that a magic of the running cell compiles, as ``%%time`` does.
+
+        It is an input transformer that changes nothing: no event tells of such a source.
+        """
+        if self._stack:
+            self._stack[-1].inner.append("".join(lines))
+        return lines
+
+    def recover(self, *, since: int) -> int:
+        """Record the cells from number ``since`` on that ran unwatched; return the next number."""
+        history = list(self._shell.user_ns.get("In", ()))
+        for number in range(max(since, 1), len(history)):
+            source = history[number]
+            if number == len(history) - 1 and "load_ext" in source and "pulpo" in source:
+                return number  # it is running now; its own end records it
+            with contextlib.suppress(Exception):
+                self._recorder.record(source, cell=number)
+        return max(since, len(history))
+
+    def _finish(self, result: Any) -> None:
+        info = getattr(result, "info", None)
+        cell = self._take(info)
+        if info is None or result.error_before_exec is not None:
+            return
+        # The loading cell has no entry: it started before anyone watched.
+        number = cell.number if cell else result.execution_count or self._shell.execution_count
+        source = getattr(info, "transformed_cell", None)
+        if source is None:  # IPython 8
+            source = self._shell.transform_cell(info.raw_cell or "")
+        error = result.error_in_exec
+        failed = _failed_line(error.__traceback__, self._shell.user_ns) if error else None
+        self._recorder.record(source, cell=number, failed_line=failed)
+        if self._stack:  # that cell was run by a magic, and is recorded now
+            outer = self._stack[-1].inner
+            outer[:] = [inner for inner in outer if inner != source]
+        if cell and error is None:
+            for inner in cell.inner:
+                self._recorder.record(inner, cell=number)
+
+    def _take(self, info: Any) -> RunningCell | None:
+        stack = self._stack
+        while stack:
+            cell = stack.pop()
+            if info is None or cell.info is info:
+                return cell
+        return None
+
+
+def _identity(shell: Any, info: Any) -> str:
+    if info.cell_id:
+        return str(info.cell_id)
+    header = getattr(shell, "parent_header", None) or {}
+    return str(header.get("metadata", {}).get("cellId") or "")
+
+
+def _failed_line(traceback: TracebackType | None, namespace: dict[str, Any]) -> int | None:
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_locals is namespace:  # the cell's own level
+            return traceback.tb_lineno
+        traceback = traceback.tb_next
+    return None
