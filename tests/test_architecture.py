@@ -27,8 +27,8 @@ class Room(NamedTuple):
 
 
 BELOW_SESSION = (
-    "errors names models operations registry dataflow plan compiler backends carry export runner "
-    "settings runs prefect_server"
+    "errors names models operations registry dataflow plan compiler backends carry exports runner "
+    "settings reports runs prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
 FRONT_END = "session errors"
@@ -54,7 +54,9 @@ TABLE = {
     # The text of an export's own helper: it has to run where pulpo is not installed.
     "backends.prefect_runtime": Room("", "prefect pydantic"),
     "carry": Room("errors", "IPython pydantic"),
-    "export": Room("backends carry errors"),
+    # Not "export": `pulpo.export` is the function.
+    "exports": Room("backends carry errors"),
+    "reports": Room("plan errors", "pygments"),
     "runs": Room("errors"),
     "prefect_server": Room("errors"),
     "runner": Room("plan backends runs prefect_server errors", "prefect pydantic anyio httpx"),
