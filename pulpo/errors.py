@@ -158,7 +158,11 @@ class CarryError(PulpoError):
 
 
 class NoSourceError(CarryError):
-    """A function whose source text cannot be reached."""
+    """A function whose source text cannot be reached; ``operation`` is the operation's name."""
+
+    def __init__(self, message: str, *, operation: str = "") -> None:
+        super().__init__(message)
+        self.operation = operation
 
 
 class SecretError(CarryError):

@@ -15,15 +15,14 @@ from typing import Any, Literal, Protocol, get_args, get_origin, runtime_checkab
 
 from .errors import DeclarationError, ModelError, did_you_mean
 from .models import Model, ModelRef, Shape, model_ref, shape_of
-from .names import parse_name, snake_case
+from .names import parse_name
+from .plan import TaskOptions, Text
 
 __all__ = [
     "Operation",
     "OperationLike",
-    "Options",
     "Output",
     "Port",
-    "SourceText",
     "SyncAsyncDetector",
     "as_operation",
     "make_operation",
@@ -32,14 +31,6 @@ __all__ = [
 
 Passing = Literal["positional", "either", "keyword"]
 NO_DEFAULT: Any = inspect.Parameter.empty
-
-
-@dataclass(frozen=True, slots=True)
-class SourceText:
-    """An expression of the user's, as written, with the globals that it names and their module."""
-
-    text: str
-    names: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +48,8 @@ class Port:
     passing: Passing = "either"
     type: Any = NO_DEFAULT
     default: Any = NO_DEFAULT
-    annotation: SourceText | None = None
-    default_text: SourceText | None = None
+    annotation: Text | None = None
+    default_text: Text | None = None
     hint: str = ""
 
 
@@ -70,22 +61,7 @@ class Output:
     many: bool = False
     optional: bool = False
     index: int | None = None
-    annotation: SourceText | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The task flags; times in seconds."""
-
-    description: str = ""
-    tags: tuple[str, ...] = ()
-    retries: int = 0
-    retry_delay: float | None = None
-    timeout: float | None = None
-    cache: str | None = None
-    after: tuple[str, ...] = ()
-    bind: tuple[tuple[str, str], ...] = ()
-    strategy: Literal["thread", "process"] | None = None
+    annotation: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,8 +87,8 @@ class Operation:
     ports: tuple[Port, ...] = ()
     outputs: tuple[Output, ...] = ()
     orders: tuple[ModelRef, ...] = ()
-    options: Options = field(default_factory=Options)
-    returns: SourceText | None = None
+    options: TaskOptions = field(default_factory=TaskOptions)
+    returns: Text | None = None
     gives_value: bool = True
     is_async: bool = False
     doc: str = ""
@@ -169,7 +145,7 @@ def make_operation(
     name: str,
     inputs: Any = None,
     outputs: Any = None,
-    options: Options | None = None,
+    options: TaskOptions | None = None,
     cell: str = "",
     lenient: bool = False,
 ) -> Operation:
@@ -205,7 +181,7 @@ def make_operation(
         ports=ports,
         outputs=_outputs(returned, _as_list(outputs), reader, declared=outputs is not None),
         orders=orders,
-        options=options or Options(),
+        options=options or TaskOptions(),
         returns=reader.text("return"),
         gives_value=gives_value or bool(outputs),
         is_async=SyncAsyncDetector.is_async(function),
@@ -235,7 +211,7 @@ def as_operation(given: Any) -> Operation:
         )
     function = given.function
     options = getattr(given, "options", None)
-    options = options if isinstance(options, Options) else Options()
+    options = options if isinstance(options, TaskOptions) else TaskOptions()
     if not callable(function) or not _has_signature(function):
         parse_name(given.name)
         return Operation(
@@ -257,15 +233,15 @@ def as_operation(given: Any) -> Operation:
     )
 
 
-def options_from_flags(flags: Mapping[str, Any]) -> Options:
-    """Check the task flags of a magic or decorator and return them as `Options`.
+def options_from_flags(flags: Mapping[str, Any]) -> TaskOptions:
+    """Check the task flags of a magic or decorator and return them as `TaskOptions`.
 
     Raises
     ------
     DeclarationError
         For an unknown flag, or a value that the flag cannot have.
     """
-    known = Options.__dataclass_fields__
+    known = TaskOptions.__dataclass_fields__
     for flag in flags:
         if flag not in known:
             hint = did_you_mean(flag, known)
@@ -286,7 +262,7 @@ def options_from_flags(flags: Mapping[str, Any]) -> Options:
         raise DeclarationError(f"strategy is 'thread' or 'process', not {strategy!r}.")
     for name in (*given.get("after", ()), *(operation for _, operation in given.get("bind", ()))):
         parse_name(name)
-    return Options(**given)
+    return TaskOptions(**given)
 
 
 def _number(flag: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -366,8 +342,8 @@ class _Reader:
         if not isinstance(annotation, str):
             return annotation
         try:
-            return eval(annotation, self.globals)  # noqa: S307 - what typing.get_type_hints does
-        except Exception:  # noqa: BLE001 - a forward reference may fail in any way
+            return eval(annotation, self.globals)
+        except Exception:
             return annotation
 
     def shape(self, parameter: inspect.Parameter) -> Shape | None:
@@ -410,7 +386,7 @@ class _Reader:
             hint="" if model else _newtype_hint(parameter.name, type_),
         )
 
-    def text(self, name: str, type_: Any = None) -> SourceText | None:
+    def text(self, name: str, type_: Any = None) -> Text | None:
         node = self.source.get(name)
         if node is not None:
             return self._text_of(_unquoted(node, self.globals))
@@ -421,7 +397,7 @@ class _Reader:
             return self._text_of_code(annotation.__name__, annotation)
         return None
 
-    def _text_of_code(self, code: str, same: Any = None) -> SourceText | None:
+    def _text_of_code(self, code: str, same: Any = None) -> Text | None:
         try:
             text = self._text_of(_unquoted(ast.parse(code, mode="eval").body, self.globals))
         except SyntaxError:
@@ -430,23 +406,23 @@ class _Reader:
             return None
         return text
 
-    def _text_of(self, node: ast.expr) -> SourceText | None:
+    def _text_of(self, node: ast.expr) -> Text | None:
         names = []
         for name in _global_names(node):
             if name in self.globals or not hasattr(builtins, name):
                 if name not in self.globals and name in self.plain.__code__.co_freevars:
                     return None  # a type of an enclosing function cannot be imported
                 names.append((name, "" if self.module in ("__main__", "") else self.module))
-        return SourceText(ast.unparse(node), tuple(names))
+        return Text(ast.unparse(node), tuple(names))
 
-    def default_text(self, parameter: inspect.Parameter) -> SourceText | None:
+    def default_text(self, parameter: inspect.Parameter) -> Text | None:
         if parameter.default is NO_DEFAULT:
             return None
         node = self.source.get(f"={parameter.name}")
         if node is not None and (text := self._text_of(node)) is not None:
             return text
         if isinstance(parameter.default, (type(None), bool, int, float, str, bytes)):
-            return SourceText(repr(parameter.default))
+            return Text(repr(parameter.default))
         return None
 
     def returned(self) -> tuple[Any, bool]:
@@ -481,9 +457,7 @@ def _signature_source(function: Any) -> dict[str, ast.expr]:
     defaults = arguments.defaults
     for argument, default in zip(plain[len(plain) - len(defaults) :], defaults, strict=True):
         found[f"={argument.arg}"] = default
-    for argument, keyword_default in zip(
-        arguments.kwonlyargs, arguments.kw_defaults, strict=True
-    ):
+    for argument, keyword_default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         if keyword_default is not None:
             found[f"={argument.arg}"] = keyword_default
     return found
@@ -531,7 +505,9 @@ def _is_mark(node: ast.expr, namespace: Mapping[str, Any]) -> bool:
 
 
 def _global_names(node: ast.expr) -> list[str]:
-    bound = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    bound = {
+        n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)
+    }
     bound |= {a.arg for a in ast.walk(node) if isinstance(a, ast.arg)}
     loads = (n.id for n in ast.walk(node) if isinstance(n, ast.Name))
     return [name for name in dict.fromkeys(loads) if name not in bound]
@@ -641,7 +617,7 @@ def _declared_outputs(models: list[Any]) -> tuple[Output, ...]:
 def _inferred_outputs(returned: Any, reader: _Reader) -> tuple[Output, ...]:
     if get_origin(returned) is tuple and Ellipsis not in get_args(returned):
         node = reader.source.get("return")
-        texts: list[SourceText | None] = [None] * len(get_args(returned))
+        texts: list[Text | None] = [None] * len(get_args(returned))
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
             texts = [reader._text_of(_unquoted(e, reader.globals)) for e in node.slice.elts]
         outputs = []
@@ -654,7 +630,7 @@ def _inferred_outputs(returned: Any, reader: _Reader) -> tuple[Output, ...]:
     return (_output(shape, None, reader.text("return")),) if shape is not None else ()
 
 
-def _output(shape: Shape, index: int | None, text: SourceText | None) -> Output:
+def _output(shape: Shape, index: int | None, text: Text | None) -> Output:
     return Output(
         model=shape.model, many=shape.many, optional=shape.optional, index=index, annotation=text
     )
@@ -673,8 +649,9 @@ class SyncAsyncDetector:
             function = function.func
         if inspect.iscoroutinefunction(function):
             return True
-        call = getattr(type(function), "__call__", None)
-        return not inspect.isroutine(function) and inspect.iscoroutinefunction(call)
+        return not inspect.isroutine(function) and inspect.iscoroutinefunction(
+            getattr(type(function), "__call__", None)  # noqa: B004 - the method, not whether
+        )
 
     @staticmethod
     def detect_and_wrap(
@@ -695,8 +672,3 @@ class SyncAsyncDetector:
         """Return where a sync operation runs: what ``--strategy`` says, else ``"thread"``."""
         options = getattr(function, "options", None)
         return getattr(options, "strategy", None) or "thread"
-
-
-def parameter_name(model: ModelRef) -> str:
-    """Return the name of the flow parameter that carries ``model``: ``raw_jobs`` for ``RawJobs``."""
-    return snake_case(model.name)

@@ -8,15 +8,16 @@ import contextvars
 import ctypes
 import functools
 import inspect
-import json
-import sys
+import multiprocessing
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin, get_type_hints, is_typeddict
 
+import cloudpickle
 from prefect.context import FlowRunContext
 from prefect.flows import Flow
 from prefect.settings import (
@@ -27,7 +28,9 @@ from prefect.settings import (
     temporary_settings,
 )
 from prefect.utilities.annotations import opaque
-from pydantic import TypeAdapter, WrapValidator
+from prefect.utilities.callables import cloudpickle_wrapped_call
+from pydantic import ConfigDict, TypeAdapter, ValidationError, WrapValidator
+from pydantic.errors import PydanticSchemaGenerationError
 
 # --- Sync operations, off the event loop ---------------------------------------------------------
 
@@ -68,6 +71,17 @@ async def in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) 
                     ctypes.c_ulong(ident), ctypes.py_object(Interrupted)
                 )
         raise
+
+
+@functools.cache
+def _processes() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
+
+
+async def in_process(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a sync function in another process, for work that keeps a core busy."""
+    call = cloudpickle_wrapped_call(function, *args, **kwargs)
+    return cloudpickle.loads(await asyncio.get_running_loop().run_in_executor(_processes(), call))
 
 
 # --- Data by reference ---------------------------------------------------------------------------
@@ -163,13 +177,18 @@ async def _arrived(value: Any) -> Any:
     return value
 
 
-def start(
-    function: Callable[..., Any], /, *args: Any, after: Sequence[Started] = (), **kwargs: Any
+def start(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Started:
+    """Call an async function as soon as its arguments are there."""
+    return start_after((), function, *args, **kwargs)
+
+
+def start_after(
+    others: Sequence[Started], function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Started:
-    """Call an async function as soon as its arguments, and what it comes after, are there."""
+    """Call an async function as soon as its arguments are there and ``others`` have finished."""
 
     async def run() -> Any:
-        for other in after:
+        for other in others:
             await other.value()
         ready = {name: await _arrived(value) for name, value in kwargs.items()}
         return await function(*args, **ready)
@@ -211,12 +230,103 @@ class Several:
         return joined
 
 
-def several(*items: Any, many: Sequence[int] = (), optional: Sequence[int] = ()) -> list[Any]:
-    """Return the items as one list; those at the places ``many`` are flattened."""
-    return Several(*items, many=many, optional=optional).join(items)
+def several(*items: Any, many: Sequence[int] = (), optional: Sequence[int] = ()) -> Any:
+    """Return the items as one list, which is made later when one of them is still running.
+
+    Items at the places ``many`` are flattened; those at ``optional`` are left out when None.
+    """
+    joined = Several(*items, many=many, optional=optional)
+    return joined if any(isinstance(item, Started) for item in items) else joined.join(items)
 
 
 # --- The command line -------------------------------------------------------------------------------
+
+
+def command_line(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -> None:
+    """Run ``flow`` with parameters from the command line, and print what it returns.
+
+    Text, numbers and dates are given as they are, lists and dicts as JSON, models as the path of
+    a JSON file.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"{flow.name}.py", description=inspect.cleandoc(flow.description or "")
+    )
+    types = get_type_hints(flow.fn, include_extras=True)
+    signature = inspect.signature(flow.fn)
+    for name, parameter in signature.parameters.items():
+        required = parameter.default is parameter.empty
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            required=required,
+            default=argparse.SUPPRESS,
+            metavar=_metavar(types.get(name)),
+            help="required" if required else f"default: {parameter.default!r}",
+        )
+    given = vars(parser.parse_args(arguments))
+    try:
+        parameters = {name: _parsed(name, text, types.get(name)) for name, text in given.items()}
+    except ValueError as error:
+        parser.error(str(error))
+    with quiet_server():
+        result = asyncio.run(flow(**parameters))
+    _print(result)
+
+
+def _metavar(type_: Any) -> str:
+    if get_origin(type_) is Annotated and by_reference in type_.__metadata__:
+        return "FILE.json"
+    return getattr(type_, "__name__", "VALUE").upper()
+
+
+def _parsed(name: str, text: str, type_: Any) -> Any:
+    flag = f"--{name.replace('_', '-')}"
+    if type_ is None or type_ is str:
+        return text
+    try:
+        adapter = TypeAdapter(type_, config=None if _is_own_schema(type_) else _ANY_CLASS)
+    except PydanticSchemaGenerationError as error:
+        raise ValueError(f"{flag}: {error}") from None
+    path = Path(text)
+    is_file = get_origin(type_) is Annotated and by_reference in type_.__metadata__
+    try:
+        if is_file or (text.endswith(".json") and path.is_file()):
+            return adapter.validate_json(path.read_bytes())
+        try:
+            return adapter.validate_json(text)
+        except ValidationError:
+            return adapter.validate_python(text)
+    except OSError as error:
+        raise ValueError(f"{flag}: cannot read {text!r}: {error.strerror}") from None
+    except ValidationError as error:
+        why = "; ".join(
+            ".".join(map(str, each["loc"])) + (": " if each["loc"] else "") + each["msg"]
+            for each in error.errors()[:3]
+        )
+        raise ValueError(f"{flag}: {text!r} does not fit: {why}") from None
+
+
+_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
+
+
+def _is_own_schema(type_: Any) -> bool:
+    """Return whether a type brings its own configuration, which pydantic then insists on."""
+    return isinstance(type_, type) and (
+        hasattr(type_, "__pydantic_validator__") or is_dataclass(type_) or is_typeddict(type_)
+    )
+
+
+def _print(result: Any) -> None:
+    if isinstance(result, dict):
+        for name, value in result.items():
+            print(f"{name}: {_shown(value)}")
+    elif result is not None:
+        print(_shown(result))
+
+
+def _shown(value: Any) -> str:
+    dump = getattr(value, "model_dump_json", None)
+    return str(dump(indent=2)) if callable(dump) else str(value)
 
 
 @contextmanager

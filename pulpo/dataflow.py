@@ -1,0 +1,609 @@
+"""Who needs whose result: heads, transforms, the binding of ports, and loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from .errors import CycleError, DeclarationError, Problem, did_you_mean
+from .models import ModelRef
+from .names import common_groups
+from .operations import NO_DEFAULT, Operation, Output, Port, as_operation
+
+__all__ = [
+    "Binding",
+    "DataFlowAnalyzer",
+    "DataFlowGraph",
+    "Link",
+    "build_graph",
+    "topological_stages",
+]
+
+
+class Link(NamedTuple):
+    """One edge, by place in the list of operations; ``index`` is the item of a returned tuple."""
+
+    source: int
+    target: int
+    port: str
+    model: str
+    kind: str  # "data", "order" or "candidate"
+    output: Output | None
+
+
+class Binding(NamedTuple):
+    """What one data port gets: the heads it is bound to, as (operation, output) pairs.
+
+    ``how`` is ``"one"``, ``"list"``, ``"none"`` (optional and not produced), ``"missing"``
+    (nobody produces the model) or ``"ambiguous"``.
+    """
+
+    operation: int
+    port: Port
+    model: str
+    how: str
+    heads: tuple[tuple[int, Output], ...]
+
+
+class DataFlowGraph:
+    """The dependency graph over operations.
+
+    It never raises on an ambiguous port: such a port has an edge from every candidate, marked.
+
+    Attributes
+    ----------
+    operations
+        The operations, in registration order.
+    links
+        The edges, in the order of the operations that need them.
+    bindings
+        What each data port gets.
+    problems
+        What could not be settled, or deserves a word.
+    """
+
+    def __init__(
+        self,
+        operations: list[Operation],
+        links: list[Link],
+        bindings: list[Binding],
+        problems: list[Problem],
+    ) -> None:
+        self.operations = operations
+        self.links = links
+        self.bindings = bindings
+        self.problems = problems
+        self.needs: list[list[int]] = [[] for _ in operations]
+        self.feeds: list[list[int]] = [[] for _ in operations]
+        seen = set()
+        for link in links:
+            pair = (link[0], link[1])
+            if pair not in seen:
+                seen.add(pair)
+                self.needs[pair[1]].append(pair[0])
+                self.feeds[pair[0]].append(pair[1])
+        self.stages, self.stuck = topological_stages(self.needs, self.feeds)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the operations, in registration order."""
+        return [operation.name for operation in self.operations]
+
+    def get_dependencies(self, name: str) -> list[str]:
+        """Return the operations whose result ``name`` needs, or that it comes after."""
+        return [self.operations[place].name for place in sorted(self.needs[self._place(name)])]
+
+    def get_dependents(self, name: str) -> list[str]:
+        """Return the operations that need ``name``."""
+        return [self.operations[place].name for place in sorted(self.feeds[self._place(name)])]
+
+    def has_cycle(self) -> bool:
+        """Return whether operations need each other in a loop."""
+        return bool(self.stuck)
+
+    def topological_sort(self) -> list[str]:
+        """Return the names, each after all that it needs.
+
+        Raises
+        ------
+        CycleError
+            When operations need each other in a loop.
+        """
+        return [name for stage in self.find_parallel_groups() for name in stage]
+
+    def find_parallel_groups(self) -> list[list[str]]:
+        """Return the names by stage; the operations of a stage need nothing of each other.
+
+        Raises
+        ------
+        CycleError
+            When operations need each other in a loop.
+        """
+        if self.stuck:
+            raise self.cycle_error()
+        return [[self.operations[place].name for place in stage] for stage in self.stages]
+
+    def cycles(self) -> list[list[int]]:
+        """Return one loop for each knot of operations that need each other, as places in order."""
+        if not self.stuck:
+            return []
+        import networkx
+
+        graph = networkx.DiGraph()
+        stuck = set(self.stuck)
+        for target in self.stuck:
+            graph.add_edges_from(
+                (source, target) for source in self.needs[target] if source in stuck
+            )
+        knots = (knot for knot in networkx.strongly_connected_components(graph))
+        loops = []
+        for knot in sorted(
+            (k for k in knots if len(k) > 1 or graph.has_edge(*(list(k) * 2))), key=min
+        ):
+            edges = networkx.find_cycle(graph.subgraph(sorted(knot)), source=min(knot))
+            loops.append([source for source, _ in edges])
+        return loops
+
+    def cycle_error(self) -> CycleError:
+        """Return the error that prints the first loop whole."""
+        problems = tuple(self.cycle_problems())
+        loop = self.cycles()[0]
+        return CycleError(
+            f"{problems[0].message} {problems[0].fix}",
+            cycle=tuple(self.operations[place].name for place in loop),
+            problems=problems,
+        )
+
+    def cycle_problems(self) -> list[Problem]:
+        """Return one problem for each loop: ``a -[Jobs]-> b -[Scores]-> a``, with each cell."""
+        found = []
+        carried = {(link.source, link.target): link for link in reversed(self.links)}
+        for loop in self.cycles():
+            text = self.operations[loop[0]].name
+            for here, there in zip(loop, [*loop[1:], loop[0]], strict=True):
+                link = carried[here, there]
+                label = (
+                    link.model
+                    if link.kind != "order"
+                    else f"after{link.model and ' ' + link.model}"
+                )
+                text += f" -[{label}]-> {self.operations[there].name}"
+            cells = ", ".join(
+                f"{self.operations[place].name} in {self.operations[place].cell}"
+                for place in loop
+                if self.operations[place].cell
+            )
+            found.append(
+                Problem(
+                    code="cycle",
+                    severity="error",
+                    message=f"operations need each other in a loop: {text}"
+                    + (f" ({cells})." if cells else "."),
+                    fix="Break it: give one of these results a model of its own, or use --bind "
+                    "PORT=OPERATION to take an earlier one.",
+                    operation=self.operations[loop[0]].name,
+                    cell=self.operations[loop[0]].cell,
+                    candidates=tuple(self.operations[place].name for place in loop),
+                )
+            )
+        return found
+
+    def _place(self, name: str) -> int:
+        names = self.names
+        if name not in names:
+            raise KeyError(f"no operation {name!r} in the graph.{did_you_mean(name, names)}")
+        return names.index(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+
+def topological_stages(
+    needs: Sequence[Sequence[int]], feeds: Sequence[Sequence[int]]
+) -> tuple[list[list[int]], list[int]]:
+    """Return the stages of a graph, and the nodes that are in, or behind, a loop."""
+    missing = [len(sources) for sources in needs]
+    stage = [place for place, count in enumerate(missing) if not count]
+    stages = []
+    while stage:
+        stages.append(stage)
+        following = []
+        for place in stage:
+            for target in feeds[place]:
+                missing[target] -= 1
+                if not missing[target]:
+                    following.append(target)
+        following.sort()
+        stage = following
+    return stages, [place for place, count in enumerate(missing) if count > 0]
+
+
+class DataFlowAnalyzer:
+    """Infers dependencies from models; holds no state, every method may be called on the class."""
+
+    @staticmethod
+    def build_dependency_graph(operations: Iterable[Any]) -> DataFlowGraph:
+        """Return the graph of ``operations``; see `build_graph`."""
+        return build_graph(operations)
+
+    @staticmethod
+    def topological_sort(graph: DataFlowGraph | Iterable[Any]) -> list[str]:
+        """Return the names in an order that respects every edge."""
+        return _as_graph(graph).topological_sort()
+
+    @staticmethod
+    def find_parallel_groups(graph: DataFlowGraph | Iterable[Any]) -> list[list[str]]:
+        """Return the names by stage."""
+        return _as_graph(graph).find_parallel_groups()
+
+
+def _as_graph(graph: DataFlowGraph | Iterable[Any]) -> DataFlowGraph:
+    return graph if isinstance(graph, DataFlowGraph) else build_graph(graph)
+
+
+def build_graph(operations: Iterable[Any]) -> DataFlowGraph:
+    """Bind every port and return the graph.
+
+    Parameters
+    ----------
+    operations
+        Operations, or any objects with ``name``, ``models_in``, ``models_out`` and ``function``.
+
+    Raises
+    ------
+    DeclarationError
+        When an object is no operation, or a name is used twice.
+    """
+    known = [given if type(given) is Operation else as_operation(given) for given in operations]
+    names = {operation.name for operation in known}
+    if len(names) < len(known):
+        seen: set[str] = set()
+        twice = next(o.name for o in known if o.name in seen or seen.add(o.name))  # type: ignore[func-returns-value]
+        raise DeclarationError(f"two operations are called {twice!r}; names are unique.")
+    return _Binder(known).graph()
+
+
+# --- Binding ---------------------------------------------------------------------------------------
+
+Head = tuple[int, Output]
+
+
+class _Binder:
+    """Binds the ports of all operations, model by model."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self.operations = operations
+        self.links: list[Link] = []
+        self.bindings: list[Binding] = []
+        self.problems: list[Problem] = []
+        self.place = {operation.name: place for place, operation in enumerate(operations)}
+        self.keys = self._short_names()
+        self.producers: dict[str, list[Head]] = {}
+        self.transforms: dict[str, list[int]] = {}
+        self.taken: dict[tuple[int, str], list[Head]] = {}
+        self._collect()
+        self.heads: dict[str, list[Head]] = {}
+
+    def graph(self) -> DataFlowGraph:
+        by_target: dict[tuple[int, str], Binding] = {}
+        for model in self.transforms:
+            self._run_transforms(model, by_target)
+        for place, operation in enumerate(self.operations):
+            if not (operation.ports or operation.orders or operation.options.after):
+                continue
+            self._bind_operation(place, operation, by_target)
+        graph = DataFlowGraph(self.operations, self.links, self.bindings, self.problems)
+        self.problems.extend(graph.cycle_problems())
+        return graph
+
+    # - models -
+
+    def _short_names(self) -> dict[str, str]:
+        """Map the short names that text may use to keys; two keys for one are an error if used."""
+        keys: dict[str, str] = {}
+        clashes: dict[str, list[str]] = {}
+        texts: dict[str, Operation] = {}
+        for operation in self.operations:
+            refs = [output.model for output in operation.outputs]
+            refs += [port.model for port in operation.ports if port.model is not None]
+            refs += operation.orders
+            for ref in refs:
+                if not ref.key:
+                    texts.setdefault(ref.name, operation)
+                elif keys.setdefault(ref.name, ref.key) != ref.key:
+                    known = clashes.setdefault(ref.name, [keys[ref.name]])
+                    if ref.key not in known:
+                        known.append(ref.key)
+        for name, found in clashes.items():
+            if name in texts:
+                self._problem(
+                    "two-models",
+                    "error",
+                    f"operation {texts[name].name!r} means the model {name!r} by its short name, "
+                    f"but there are two: {' and '.join(found)}.",
+                    "Give the class instead of the text, or rename one of the models.",
+                    texts[name],
+                    candidates=tuple(found),
+                )
+        return keys
+
+    def _key(self, ref: ModelRef) -> str:
+        return ref.key or self.keys.get(ref.name, ref.name)
+
+    def _collect(self) -> None:
+        for place, operation in enumerate(self.operations):
+            if not operation.outputs:
+                continue
+            takes = {self._key(port.model) for port in operation.ports if port.model is not None}
+            for output in operation.outputs:
+                key = output.model.key or self._key(output.model)
+                if key in takes:
+                    places = self.transforms.setdefault(key, [])
+                    if not places or places[-1] != place:
+                        places.append(place)
+                else:
+                    self.producers.setdefault(key, []).append((place, output))
+
+    def _output(self, place: int, key: str) -> list[Head]:
+        outputs = self.operations[place].outputs
+        return [(place, output) for output in outputs if self._key(output.model) == key]
+
+    # - heads -
+
+    def _run_transforms(self, key: str, bound: dict[tuple[int, str], Binding]) -> None:
+        """Let the transforms of one model bind among its heads, replacing what they took."""
+        heads = list(self.producers.get(key, ()))
+        for place in self.transforms[key]:
+            operation = self.operations[place]
+            took: list[Head] = []
+            for port in operation.ports:
+                if port.model is None or self._key(port.model) != key:
+                    continue
+                binding = self._bind(place, operation, port, key, heads)
+                bound[place, port.name] = binding
+                took.extend(binding.heads)
+            heads = [head for head in heads if head not in took]
+            heads.extend(self._output(place, key))
+            heads.sort(key=lambda head: head[0])
+        self.heads[key] = heads
+
+    def _heads(self, key: str) -> list[Head]:
+        heads = self.heads.get(key)
+        return heads if heads is not None else self.producers.get(key, [])
+
+    # - one operation -
+
+    def _bind_operation(
+        self, place: int, operation: Operation, bound: dict[tuple[int, str], Binding]
+    ) -> None:
+        links, keys = self.links, self.keys
+        used: dict[tuple[int, int | None], str] = {}
+        data = False
+        for port in operation.ports:
+            model = port.model
+            if model is None:
+                continue
+            data = True
+            key = model.key or keys.get(model.name, model.name)
+            binding = bound.get((place, port.name)) if bound else None
+            if binding is None:
+                binding = self._bind(place, operation, port, key, self._heads(key))
+            self.bindings.append(binding)
+            kind = "candidate" if binding.how == "ambiguous" else "data"
+            for source, output in binding.heads:
+                links.append(Link(source, place, port.name, model.name, kind, output))
+            if binding.how == "one":
+                self._warn_twice(operation, port, binding.heads[0], used)
+        if operation.options.bind:
+            self._check_binds(operation, data)
+        for ref in operation.orders:
+            for source, _ in self._heads(self._key(ref)):
+                if source != place:
+                    links.append(Link(source, place, "", ref.name, "order", None))
+        for after in operation.options.after:
+            self._link_after(place, operation, after)
+
+    def _warn_twice(
+        self, operation: Operation, port: Port, head: Head, used: dict[tuple[int, int | None], str]
+    ) -> None:
+        key = (head[0], head[1].index)
+        other = used.get(key)
+        if other is None:
+            used[key] = port.name
+            return
+        source = self.operations[head[0]].name
+        self._problem(
+            "same-value-twice",
+            "warning",
+            f"operation {operation.name!r}: the ports {other!r} and {port.name!r} both get the "
+            f"result of {source!r}, the only one that gives {head[1].model.name}.",
+            f"If that is not meant, declare the other producer, or --bind {port.name}=OPERATION.",
+            operation,
+            port.name,
+        )
+
+    def _link_after(self, place: int, operation: Operation, after: str) -> None:
+        source = self.place.get(after)
+        if source is None:
+            self._problem(
+                "unknown-after",
+                "error",
+                f"operation {operation.name!r} comes --after {after!r}, which does not exist.",
+                (did_you_mean(after, self.place) or " Declare it, or take the flag away.").strip(),
+                operation,
+            )
+        elif source == place:
+            self._problem(
+                "after-itself",
+                "error",
+                f"operation {operation.name!r} comes --after itself.",
+                "Take the flag away, or name another operation.",
+                operation,
+            )
+        else:
+            self.links.append(Link(source, place, "", "", "order", None))
+
+    def _check_binds(self, operation: Operation, data: bool) -> None:
+        ports = {port.name: port for port in operation.ports}
+        for port_name, _ in operation.options.bind:
+            port = ports.get(port_name)
+            if port is None or port.model is None:
+                takers = [name for name, each in ports.items() if each.model is not None]
+                what = "has no parameter of that name" if port is None else "is no data port"
+                self._problem(
+                    "unknown-port",
+                    "error",
+                    f"operation {operation.name!r}: --bind {port_name}=…: "
+                    + (f"it {what}." if port is None else f"{port_name!r} {what}."),
+                    f"Its data ports are: {', '.join(takers) or 'none'}.",
+                    operation,
+                    port_name,
+                )
+
+    # - one port: the rules of binding, in their order -
+
+    def _bind(
+        self, place: int, operation: Operation, port: Port, key: str, heads: list[Head]
+    ) -> Binding:
+        name = port.model.name if port.model else ""
+        if operation.options.bind:
+            wanted = [source for target, source in operation.options.bind if target == port.name]
+            if wanted:
+                return self._bind_by_flag(place, operation, port, key, wanted)
+        if heads and any(head[0] == place for head in heads):
+            heads = [head for head in heads if head[0] != place]
+        if not heads:
+            how = "none" if port.optional and port.default is NO_DEFAULT else "missing"
+            return Binding(place, port, name, how, ())
+        if port.shape == "all":
+            return Binding(place, port, name, "list", tuple(heads))
+        if len(heads) > 1:
+            return self._choose(place, operation, port, heads)
+        return self._single(place, operation, port, heads[0])
+
+    def _single(self, place: int, operation: Operation, port: Port, head: Head) -> Binding:
+        name = port.model.name if port.model else ""
+        if head[1].many and port.shape == "one":
+            self._problem(
+                "many-into-one",
+                "error",
+                f"operation {operation.name!r}: {self.operations[head[0]].name!r} gives many "
+                f"{name} (a list), but the port {port.name!r} takes one.",
+                f"Take the list: '{port.name}: list[{name}]'.",
+                operation,
+                port.name,
+                (self.operations[head[0]].name,),
+            )
+            return Binding(place, port, name, "ambiguous", (head,))
+        return Binding(place, port, name, "one", (head,))
+
+    def _bind_by_flag(
+        self, place: int, operation: Operation, port: Port, key: str, wanted: list[str]
+    ) -> Binding:
+        name = port.model.name if port.model else ""
+        givers = {
+            other.name: heads
+            for index, other in enumerate(self.operations)
+            if index != place and (heads := self._output(index, key))
+        }
+        chosen: list[Head] = []
+        for source in wanted:
+            if source not in givers:
+                why = f"which gives no {name}" if source in self.place else "which does not exist"
+                self._problem(
+                    "unknown-bind",
+                    "error",
+                    f"operation {operation.name!r}: --bind {port.name}={source}, {why}.",
+                    (did_you_mean(source, givers) + f" {name} comes from: "
+                     f"{', '.join(givers) or 'nobody'}.").strip(),
+                    operation,
+                    port.name,
+                    tuple(givers),
+                )  # fmt: skip
+                return Binding(place, port, name, "ambiguous", ())
+            chosen.extend(givers[source])
+        if port.shape == "all" or (port.shape == "any" and len(chosen) > 1):
+            return Binding(place, port, name, "list", tuple(chosen))
+        if len(chosen) > 1:
+            self._problem(
+                "bind-too-many",
+                "error",
+                f"operation {operation.name!r}: --bind gives the port {port.name!r} "
+                f"{len(chosen)} values, but it takes one.",
+                f"Give one --bind, or take a list: '{port.name}: list[{name}]'.",
+                operation,
+                port.name,
+            )
+            return Binding(place, port, name, "ambiguous", tuple(chosen))
+        return self._single(place, operation, port, chosen[0])
+
+    def _choose(self, place: int, operation: Operation, port: Port, heads: list[Head]) -> Binding:
+        name = port.model.name if port.model else ""
+        named = [head for head in heads if self._is_called(head, port.name)]
+        if len(named) == 1:
+            return self._single(place, operation, port, named[0])
+        near = self._nearest(operation, heads)
+        if near is not None:
+            source = self.operations[near[0]].name
+            self._problem(
+                "nearest-group",
+                "note",
+                f"operation {operation.name!r}: the port {port.name!r} takes {name} from "
+                f"{source!r}, the only one in its own group.",
+                "",
+                operation,
+                port.name,
+            )
+            return self._single(place, operation, port, near)
+        if port.shape == "any":
+            return Binding(place, port, name, "list", tuple(heads))
+        candidates = tuple(dict.fromkeys(self.operations[head[0]].name for head in heads))
+        self._problem(
+            "ambiguous-port",
+            "error",
+            f"operation {operation.name!r}: the port {port.name!r} takes one {name}, but "
+            f"{len(candidates)} operations give one: {', '.join(candidates)}.",
+            f"Say which: --bind {port.name}={candidates[0]}; or take all of them: "
+            f"'{port.name}: list[{name}]'.",
+            operation,
+            port.name,
+            candidates,
+        )
+        return Binding(place, port, name, "ambiguous", tuple(heads))
+
+    def _is_called(self, head: Head, name: str) -> bool:
+        operation = self.operations[head[0]]
+        return name == operation.function_name or name in operation.name.split(".")
+
+    def _nearest(self, operation: Operation, heads: list[Head]) -> Head | None:
+        shared = [common_groups(operation.name, self.operations[head[0]].name) for head in heads]
+        most = max(shared)
+        if not most or shared.count(most) > 1:
+            return None
+        return heads[shared.index(most)]
+
+    def _problem(
+        self,
+        code: str,
+        severity: Any,
+        message: str,
+        fix: str,
+        operation: Operation,
+        port: str = "",
+        candidates: tuple[str, ...] = (),
+    ) -> None:
+        self.problems.append(
+            Problem(
+                code=code,
+                severity=severity,
+                message=message,
+                fix=fix,
+                operation=operation.name,
+                port=port,
+                cell=operation.cell,
+                candidates=candidates,
+            )
+        )
