@@ -15,7 +15,6 @@ from .view import (
     first_line,
     group_tree,
     look,
-    mark,
     shorten,
     state_words,
     summary,
@@ -28,12 +27,13 @@ __all__ = ["both", "dataflow", "escape", "hierarchy"]
 # Verdana is the widest of the common sans-serif fonts: text laid out in it fits in all of them.
 _HEAD = """\
 digraph pulpo {{
-  graph [rankdir={rankdir} bgcolor="transparent" pad=0.1 nodesep=0.3 ranksep={ranksep} \
-fontname="Verdana" fontsize=12 fontcolor="#57606a" labeljust=l{settings} tooltip="{summary}"]
+  graph [{settings} bgcolor="transparent" pad=0.1 fontname="Verdana" fontsize=12 \
+fontcolor="#57606a" labeljust=l tooltip="{summary}"]
   node [shape=box style="rounded,filled" fontname="Verdana" fontsize=12 margin="0.14,0.08" \
 height=0.5 color="#4c8dd6" fillcolor="#4c8dd624" fontcolor="#1f2328" penwidth=1.2]
-  edge [fontname="Verdana" fontsize=11 color="#7d8590" fontcolor="#57606a" arrowsize=0.7]
-"""
+  edge [fontname="Verdana" fontsize=11 color="#7d8590" fontcolor="#57606a" arrowsize=0.7]"""
+_DOWN = "rankdir=TB nodesep=0.3 ranksep=0.45"
+_ACROSS = "rankdir=LR nodesep=0.12 ranksep=0.7 splines=line"
 _CLUSTER = 'style="rounded,filled" color="#8b949e66" fillcolor="#8b949e14" penwidth=1 margin=14'
 
 _LOOKS: Mapping[str, str] = {
@@ -41,7 +41,7 @@ _LOOKS: Mapping[str, str] = {
     "problem": ' color="#d97706" penwidth=2',
     "stale": ' color="#b58407" fillcolor="#d4a01724" style="rounded,filled,dashed"',
     "running": ' color="#0e8a8a" penwidth=2',
-    "completed": ' color="#2da44e" fillcolor="#2da44e24"',
+    "completed": ' color="#2da_LONGESTe" fillcolor="#2da_LONGESTe24"',
     "failed": ' color="#d1242f" fillcolor="#d1242f24" penwidth=2',
     "cancelled": ' color="#8b949e" style="rounded,dashed"',
     "not-reached": ' color="#8b949e" style="rounded,dashed"',
@@ -53,9 +53,13 @@ _EDGE_LOOK: Mapping[str, str] = {
     "missing": ' style=dashed color="#d1242f"',
     "tree": " arrowhead=none tailport=e headport=w",
 }
-# Above these sizes Graphviz is told to look for a good layout, not for the best one.
+_LONGEST = 44  # characters of a name; its tooltip has them all
+# Above this number of nodes Graphviz is told to look for a good layout, not for the best one.
 _MANY = 300
 _CHEAPER = " splines=line mclimit=0.1 nslimit=1"
+
+# Inches that hold a name of so many characters in bold, and its mark, whatever font the reader has.
+_WIDTHS = tuple(f"{length * 0.115 + 0.8:.2f}" for length in range(_LONGEST + 1))
 
 _UNSAFE = re.compile(
     # controls, surrogates, marks that reorder text, and what XML cannot hold
@@ -76,7 +80,7 @@ def dataflow(
         What each operation's run came to: ``"running"``, ``"completed"``, ``"failed"`` …
     """
     view = look(plan, flow)
-    lines = [_head(view, "Dataflow", "TB")]
+    lines = [_head(view, "Dataflow")]
     lines += [_operation(node, node.name, view, states or {}) for node in view.nodes]
     return _close(lines, view)
 
@@ -86,7 +90,7 @@ def both(
 ) -> str:
     """Return the dataflow with each group as a frame around its operations."""
     view = look(plan, flow)
-    lines = [_head(view, "Dataflow and groups", "TB")]
+    lines = [_head(view, "Dataflow and groups")]
     lines += _clusters(group_tree(view.nodes), view, states or {}, "  ")
     return _close(lines, view)
 
@@ -98,8 +102,11 @@ def hierarchy(
     view = look(plan, flow)
     titles = {f.hierarchy_path: f.name for f in plan.flows if f.hierarchy_path}
     root = view.flow.name if view.flow else "main_flow"
-    lines = [_head(view, "Hierarchy", "LR"), _group_node("", root, "")]
-    lines += _branches(group_tree(view.nodes), view, states or {}, titles)
+    lines = [_head(view, "Hierarchy", _ACROSS), _group_node("", root, "")]
+    # Boxes of one width: a straight line to a narrow box would run through its wider neighbour.
+    longest = max([len(words(node)[1]) for node in view.nodes], default=0)
+    width = f"{longest * 0.088 + 0.35:.2f}"
+    lines += _branches(group_tree(view.nodes), view, states or {}, titles, width)
     return "\n".join(lines) + "\n}\n"
 
 
@@ -118,14 +125,10 @@ def escape(text: str) -> str:
     return text.replace("\n", "\\n").replace("\t", " ")
 
 
-def _head(view: View, kind: str, rankdir: str) -> str:
-    many = len(view.nodes) > _MANY
-    return _HEAD.format(
-        rankdir=rankdir,
-        ranksep=0.45 if rankdir == "TB" else 0.6,
-        settings=_CHEAPER if many else "",
-        summary=escape(summary(view, kind)),
-    ).rstrip("\n")
+def _head(view: View, kind: str, settings: str = _DOWN) -> str:
+    if len(view.nodes) > _MANY:
+        settings += _CHEAPER
+    return _HEAD.format(settings=settings, summary=escape(summary(view, kind)))
 
 
 def _close(lines: list[str], view: View) -> str:
@@ -139,42 +142,39 @@ def _close(lines: list[str], view: View) -> str:
 
 
 def _operation(
-    node: Node, label: str, view: View, states: Mapping[str, str], indent: str = "  "
+    node: Node,
+    label: str,
+    view: View,
+    states: Mapping[str, str],
+    indent: str = "  ",
+    width: str = "",
 ) -> str:
     full, brief = words(node)
-    called = mark(node)
-    classes, looks = f"operation {called}", ""
-    lines = f"{shorten(label, 44)} {called}\n{brief}"
-    if node.stale or node.name in view.problems or node.name in states:
+    name = node.name
+    slug = _slug(name)
+    called = "async" if node.is_async else "sync"
+    label = shorten(label, _LONGEST)
+    lines = f"{label} {called}\n{brief}" if brief else f"{label} {called}"
+    told = f"{name} ({called})\n{full}"
+    if node.doc or node.cell:
+        told = f"{told}\n{shorten(first_line(node.doc), 200)}\n{node.cell}"
+    classes, looks = called, ""
+    if node.stale or name in view.problems or name in states:
         state, said = state_words(node, view, states)
-        lines, classes, looks = f"{lines}\n{said}", f"{classes} {state}", _LOOKS[state]
+        lines, classes, looks = f"{lines}\n{said}", f"{called} {state}", _LOOKS[state]
+        told = "\n".join((told, *[problem.message for problem in view.problems.get(name, ())]))
     return (
-        f'{indent}"{escape(node.name)}" [id="op-{_slug(node.name)}" class="{classes}" '
-        f'label="{escape(lines.rstrip())}" width={_width(label)} '
-        f'tooltip="{escape(_tooltip(node, full, view))}"{looks}]'
+        f'{indent}"{name if slug is name else escape(name)}" [id="op-{slug}" '
+        f'class="operation {classes}" label="{escape(lines)}" '
+        f'width={width or _WIDTHS[len(label)]} tooltip="{escape(told)}"{looks}]'
     )
-
-
-def _width(name: str) -> str:
-    """Return inches that hold the name in bold and its mark, whatever font the reader has."""
-    return f"{min(len(name), 44) * 0.115 + 0.8:.2f}"
-
-
-def _tooltip(node: Node, full: str, view: View) -> str:
-    lines = f"{node.name} ({mark(node)})\n{full}"
-    if node.doc:
-        lines += f"\n{shorten(first_line(node.doc), 200)}"
-    if node.cell:
-        lines += f"\n{node.cell}"
-    for problem in view.problems.get(node.name, ()):
-        lines += f"\n{problem.message}"
-    return lines
 
 
 def _stub(node: Node) -> str:
     return (
         f'  "{escape(node.name)}" [id="op-{_slug(node.name)}" class="operation outside" '
-        f'label="{escape(shorten(node.name, 44))}" tooltip="{escape(node.name)} (in another flow)"'
+        f'label="{escape(shorten(node.name, _LONGEST))}" '
+        f'tooltip="{escape(node.name)} (in another flow)"'
         ' style="rounded,dashed" color="#8b949e" fontcolor="#8b949e" height=0.3]'
     )
 
@@ -186,7 +186,7 @@ def _missing(missing: Missing) -> Iterator[str]:
     told = escape(f"nobody gives {missing.label}: it becomes a parameter of the flow{hint}")
     yield (
         f'  "{name}" [id="missing-{_slug(missing.label)}" class="missing" '
-        f'label="{escape(shorten(missing.label, 44))} ?\\nnobody gives it" tooltip="{told}" '
+        f'label="{escape(shorten(missing.label, _LONGEST))} ?\\nnobody gives it" tooltip="{told}" '
         'style="rounded,dashed" color="#d1242f" fontcolor="#d1242f"]'
     )
     for operation, port in missing.wanted_by:
@@ -224,27 +224,28 @@ def _clusters(group: Group, view: View, states: Mapping[str, str], indent: str) 
 
 
 def _branches(
-    group: Group, view: View, states: Mapping[str, str], titles: Mapping[str, str]
+    group: Group, view: View, states: Mapping[str, str], titles: Mapping[str, str], width: str
 ) -> Iterator[str]:
     cut = len(group.name) + 1 if group.name else 0
     here = escape(f"group {group.name}")
     for child in group.children:
         if isinstance(child, Node):
             there = escape(child.name)
-            yield _operation(child, child.name[cut:], view, states)
+            yield _operation(child, child.name[cut:], view, states, width=width)
         else:
             there = escape(f"group {child.name}")
             yield _group_node(child.name, child.name[cut:], titles.get(child.name, ""))
         yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]}]'
         if isinstance(child, Group):
-            yield from _branches(child, view, states, titles)
+            yield from _branches(child, view, states, titles, width)
 
 
 def _group_node(name: str, label: str, flow: str) -> str:
     second = f"\\n{escape(flow)}" if flow else ""
     return (
         f'  "{escape("group " + name)}" [id="group-{_slug(name)}" class="group" '
-        f'label="{escape(shorten(label, 44))}{second}" tooltip="{escape(flow or name or label)}" '
+        f'label="{escape(shorten(label, _LONGEST))}{second}" '
+        f'tooltip="{escape(flow or name or label)}" '
         'color="#8b949e" fillcolor="#8b949e14"]'
     )
 

@@ -29,6 +29,7 @@ HINT = (
     "(`brew install graphviz`, `winget install graphviz`), brings it."
 )
 _TIMEOUT = 60.0  # seconds; 1,300 nodes with 3,500 edges take about three
+_SMALLEST = 0.7  # of its own size, at which its 11 pixel letters have nearly 8
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK_TITLE = "{http://www.w3.org/1999/xlink}title"
 _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
@@ -137,10 +138,11 @@ class Picture:
     def _repr_html_(self) -> str:
         alone = self.svg
         inline = alone.replace(_ALONE, _INLINE, 1)
+        least = re.search(r"min-width:\d+px", alone)
         data = base64.b64encode(alone.encode()).decode("ascii")
         return (
-            f'<div class="pulpo-picture"><style>{_SWITCH}</style>'
-            f'<img alt="{escape(self.alt)}" style="max-width:100%" '
+            f'<div class="pulpo-picture" style="overflow-x:auto"><style>{_SWITCH}</style>'
+            f'<img alt="{escape(self.alt)}" style="max-width:100%;{least[0] if least else ""}" '
             f'src="data:image/svg+xml;base64,{data}">'
             f'<div class="pulpo-inline" style="display:none">{inline}</div></div>'
         )
@@ -235,7 +237,8 @@ def _frame(root: Element, graph: Element) -> None:
             "role": "img",
             "width": f"{float(width):.0f}",
             "height": f"{float(height):.0f}",
-            "style": "max-width:100%;height:auto",
+            # A wide picture shrinks to the page until its text would be too small, then scrolls.
+            "style": f"max-width:100%;min-width:{float(width) * _SMALLEST:.0f}px;height:auto",
         }
     )
 
@@ -273,7 +276,7 @@ def _name(element: Element) -> None:
         source, target = source.partition(":")[0], target.partition(":")[0]
         element.attrib.update({"data-source": source, "data-target": target})
         told = f"{source} → {target}" + "".join(f": {text.text}" for text in texts)
-    title.text = told or title.text
+    title.text = told.strip() or title.text
     if element.attrib.get("id", "").startswith("op-"):
         element.set("data-operation", unquote(element.attrib["id"][3:]))
 
@@ -322,8 +325,8 @@ def _run(dot_text: str, form: str) -> bytes:
 
 
 def _with_program(source: bytes, form: str) -> bytes:
-    from graphviz import ExecutableNotFound
-    from graphviz.backend import dot_command, execute
+    from graphviz import ExecutableNotFound  # type: ignore[import-untyped]
+    from graphviz.backend import dot_command, execute  # type: ignore[import-untyped]
 
     command = dot_command.command("dot", form)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..errors import Problem, UnknownNameError, did_you_mean
 from ..plan import Edge, FlowDefinition, Node, Orchestration
@@ -19,6 +20,7 @@ __all__ = [
     "group_tree",
     "look",
     "mark",
+    "model_words",
     "shorten",
     "signature",
     "state_words",
@@ -72,10 +74,7 @@ class Group:
 def look(plan: Orchestration, flow: str | None = None) -> View:
     """Return what is drawn of ``plan``, or of one of its flows (a flow's name or a group)."""
     chosen = _find_flow(plan, flow)
-    if chosen is None:
-        nodes, outside, edges = plan.operations, (), plan.edges
-    else:
-        nodes, outside, edges = _restrict(plan, frozenset(chosen.covers))
+    nodes, outside, edges = _restrict(plan, chosen)
     problems: dict[str, tuple[Problem, ...]] = {}
     for problem in plan.problems:
         if problem.severity == "error" and problem.operation:
@@ -125,13 +124,13 @@ def words(node: Node, limit: int = 38) -> tuple[str, str]:
     """
     full, brief = [], []
     for port in node.ports:
-        name = port.name
+        name = text = port.name
+        what = name
         if port.kind == "data":
-            what = _model(port.model or name, port.shape == "all", port.optional)
+            what = model_words(port.model or name, port.shape == "all", port.optional)
             text = f"{name}: {what}"
-        else:
-            what = name
-            text = f"{name}: {port.annotation.text}" if port.annotation else name
+        elif port.annotation:
+            text = f"{name}: {port.annotation.text}"
         full.append(f"{text} = {port.default.text}" if port.default else text)
         brief.append(what)
     gives = _gives(node)
@@ -148,11 +147,10 @@ def edge_words(edge: Edge, crowded: frozenset[tuple[str, str]] = frozenset()) ->
     """Return what flows on the edge, with the port where the target takes that model twice."""
     if edge.kind == "order":
         return ""
-    model = short(edge.model)
-    if edge.many:
-        model = f"list[{model}]"
-    if edge.port and (not model or (edge.target, edge.model) in crowded):
-        model = f"{edge.port}: {model}" if model else edge.port
+    model = model_words(edge.model, edge.many) if edge.model else ""
+    if crowded and (edge.target, edge.model) in crowded:
+        model = f"{edge.port}: {model}"
+    model = model or edge.port
     return f"{model} ?" if edge.kind == "candidate" else model
 
 
@@ -187,7 +185,7 @@ def summary(view: View, kind: str) -> str:
 
 def first_line(text: str) -> str:
     """Return the first line of a docstring that says something."""
-    return text.strip().partition("\n")[0].rstrip()
+    return text.strip().partition("\n")[0].rstrip() if "\n" in text else text.strip()
 
 
 def shorten(text: str, limit: int) -> str:
@@ -195,9 +193,14 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip(" ,") + "…"
 
 
-def short(model: str) -> str:
-    """Return a model's own name without the module in front of it."""
-    return model.rpartition(".")[2] if "." in model and "[" not in model else model
+@lru_cache(maxsize=4096)
+def model_words(model: str, many: bool = False, optional: bool = False) -> str:
+    """Return a model's own name without its module, as Python would annotate it."""
+    if "[" not in model:
+        model = model.rpartition(".")[2]
+    if many:
+        model = f"list[{model}]"
+    return f"{model} | None" if optional else model
 
 
 def _find_flow(plan: Orchestration, name: str | None) -> FlowDefinition | None:
@@ -213,8 +216,12 @@ def _find_flow(plan: Orchestration, name: str | None) -> FlowDefinition | None:
 
 
 def _restrict(
-    plan: Orchestration, covered: frozenset[str]
+    plan: Orchestration, flow: FlowDefinition | None
 ) -> tuple[tuple[Node, ...], tuple[Node, ...], tuple[Edge, ...]]:
+    """Return the flow's operations, their neighbours in other flows, and the edges among them."""
+    if flow is None:
+        return plan.operations, (), plan.edges
+    covered = frozenset(flow.covers)
     edges = tuple(e for e in plan.edges if e.source in covered or e.target in covered)
     touched = {name for edge in edges for name in (edge.source, edge.target)} - covered
     nodes = tuple(node for node in plan.operations if node.name in covered)
@@ -227,7 +234,7 @@ def _missing(nodes: Iterable[Node]) -> tuple[Missing, ...]:
     for node in nodes:
         for port in node.ports:
             if port.missing and port.kind == "data":
-                label = short(port.model) or port.name
+                label = model_words(port.model) or port.name
                 wanted.setdefault(label, []).append((node.name, port.name))
                 hints[label] = hints.get(label) or port.hint
     return tuple(
@@ -271,23 +278,19 @@ def _home(parent: str, below: Mapping[str, int], groups: dict[str, Group]) -> Gr
 def _in_brief(takes: list[str], arrow: str, limit: int) -> str:
     if len(takes) > 1 and len(set(takes)) < len(takes):
         takes = [f"{what} × {n}" if n > 1 else what for what, n in Counter(takes).items()]
-    text = f"{', '.join(takes)}{arrow}" if takes else arrow[1:]
-    if len(text) <= limit:
-        return text
-    room = max(limit - len(arrow), limit // 2)
-    return shorten(f"{shorten(', '.join(takes), room)}{arrow}".lstrip(), limit)
-
-
-def _model(name: str, many: bool, optional: bool) -> str:
-    model = short(name)
-    if many:
-        model = f"list[{model}]"
-    return f"{model} | None" if optional else model
+    taken = ", ".join(takes)
+    if len(taken) + len(arrow) > limit:
+        taken = shorten(taken, max(limit - len(arrow), limit // 2))
+        return shorten(f"{taken}{arrow}".lstrip(), limit)
+    return f"{taken}{arrow}" if taken else arrow[1:]
 
 
 def _gives(node: Node) -> str:
-    if node.outputs:
-        return ", ".join([_model(o.model, o.many, o.optional) for o in node.outputs])
+    outputs = node.outputs
+    if len(outputs) == 1:
+        return model_words(outputs[0].model, outputs[0].many, outputs[0].optional)
+    if outputs:
+        return ", ".join([model_words(o.model, o.many, o.optional) for o in outputs])
     return node.returns.text if node.returns and node.gives_value else ""
 
 
