@@ -1,0 +1,829 @@
+"""Runs a compiled flow in this process, on Prefect: states, values, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import inspect
+import linecache
+import logging
+import os
+import sys
+import threading
+import time
+import types
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+)
+
+from .errors import (
+    BlockedFlowError,
+    MissingInputError,
+    RunError,
+    ServerError,
+    UnknownNameError,
+    UsageError,
+    did_you_mean,
+)
+from .plan import FlowDefinition, FromList, FromParameter, Orchestration, Parameter
+from .prefect_server import PrivateServer, shared
+from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
+
+if TYPE_CHECKING:
+    from prefect import Flow, Task
+    from prefect.client.schemas.objects import State, TaskRun
+    from pydantic import TypeAdapter
+
+__all__ = [
+    "OperationFailedError",
+    "OperationRun",
+    "Run",
+    "RunInterrupted",
+    "load_flows",
+    "run_flow",
+    "run_flow_blocking",
+    "warm_up",
+]
+
+T = TypeVar("T")
+OnChange = Callable[[Run], None]
+
+#: Seconds between two looks at the run. An interrupt wakes no idle loop, so this is also how long
+#: one may take to be noticed.
+_TICK = 0.1
+#: Seconds that a cancelled run has to end in; Prefect reports the cancellation meanwhile.
+_GRACE = 3.0
+
+
+# --- Running -------------------------------------------------------------------------------------
+
+
+async def run_flow(
+    orchestration: Orchestration,
+    flow: str,
+    functions: Mapping[str, Callable[..., Any]],
+    namespace: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    modules: Mapping[str, str],
+    on_change: OnChange | None = None,
+    server: PrivateServer | None = None,
+) -> Run:
+    """Run ``flow`` on the running event loop and return what came of it.
+
+    A failing operation does not raise: `Run.raise_for_failure` does.
+
+    Parameters
+    ----------
+    functions
+        The operations, by name.
+    namespace
+        Where the types in the generated signatures are looked up.
+    parameters
+        The flow's parameters. A text is converted to the parameter's type; data is passed on as
+        the very object.
+    modules
+        The generated code, as `load_flows` takes it.
+    on_change
+        Called with the run at most ten times a second, and once when it has ended.
+    server
+        The private server to use where none is configured; the process's own by default.
+
+    Raises
+    ------
+    UnknownNameError, BlockedFlowError, UsageError, MissingInputError
+        Before anything starts.
+    ServerError
+        When no Prefect server can be reached or started.
+    RunInterrupted
+        When the run was cancelled; it carries the run.
+    """
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    return await job.drive(on_change)
+
+
+def run_flow_blocking(
+    orchestration: Orchestration,
+    flow: str,
+    functions: Mapping[str, Callable[..., Any]],
+    namespace: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    modules: Mapping[str, str],
+    on_change: OnChange | None = None,
+    server: PrivateServer | None = None,
+) -> Run:
+    """Do the same as `run_flow`, from code that cannot await.
+
+    Where a loop runs already, as in a notebook, the flow runs on another one in a thread of its
+    own; ``on_change`` is called in this thread all the same.
+    """
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        try:
+            return asyncio.run(job.drive(on_change))
+        except KeyboardInterrupt:
+            raise RunInterrupted(job.run) from None
+    return _in_other_loop(job, on_change)
+
+
+def _in_other_loop(job: _Job, on_change: OnChange | None) -> Run:
+    box: list[Run | BaseException] = []
+    cancel: list[Callable[[], object]] = []
+    changed, ended = threading.Event(), threading.Event()
+
+    async def main() -> Run:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        cancel.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await job.drive(lambda run: changed.set())
+
+    def body() -> None:
+        try:
+            box.append(asyncio.run(main()))
+        except BaseException as error:
+            box.append(error)
+        finally:
+            ended.set()
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(body,), name="pulpo-run", daemon=True).start()
+    try:
+        while not ended.wait(_TICK):
+            if changed.is_set() and on_change is not None:
+                changed.clear()
+                on_change(job.run)
+    except KeyboardInterrupt:
+        for each in cancel:
+            each()
+        ended.wait(_GRACE + 1)
+        job.run_ended("cancelled")
+    if on_change is not None:
+        on_change(job.run)
+    if job.run.state == "cancelled":
+        raise RunInterrupted(job.run)
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    return box[0]
+
+
+class _Job:
+    """One run: checked when made, then driven once."""
+
+    def __init__(
+        self,
+        orchestration: Orchestration,
+        flow: str,
+        functions: Mapping[str, Callable[..., Any]],
+        namespace: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        modules: Mapping[str, str],
+        server: PrivateServer | None,
+    ) -> None:
+        self.definition = _definition(orchestration, flow)
+        _check_names(orchestration, self.definition, parameters)
+        covers = set(self.definition.covers)
+        self.run = Run(
+            flow, [node.name for node in orchestration.operations if node.name in covers]
+        )
+        self.options = {node.name: node.options for node in orchestration.operations}
+        self.run._files = frozenset(filter(None, map(_file_of, functions.values())))
+        self.functions = functions
+        self.namespace = namespace
+        self.parameters = parameters
+        self.modules = modules
+        self.server = server or shared()
+        self._began = 0.0
+
+    async def drive(self, on_change: OnChange | None) -> Run:
+        """Run, while telling ``on_change`` what changes; see `run_flow`."""
+        task = asyncio.create_task(self._execute())
+        told, begun = "", time.monotonic()
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_TICK)
+                now = f"{self.run.state}{list(self.run.states.values())}"
+                # A server that is up already answers at once: no need to speak of it.
+                speak = self.run.state != "starting" or time.monotonic() - begun > 1
+                if on_change is not None and speak and now != told and not task.done():
+                    told = now
+                    on_change(self.run)
+        except asyncio.CancelledError:
+            await _cancel(task)
+            self.run_ended("cancelled")
+            raise RunInterrupted(self.run) from None
+        finally:
+            if not task.done():
+                task.cancel()
+            if on_change is not None:
+                on_change(self.run)
+        task.result()
+        return self.run
+
+    async def _execute(self) -> None:
+        try:
+            await self._run_on_prefect()
+        except Exception as error:  # nothing has run
+            self.run.error = error
+            self.run_ended("failed")
+            raise
+
+    async def _run_on_prefect(self) -> None:
+        await _aside(_import_prefect)
+        loaded = _load(self.modules, self.functions, self.namespace)
+        flow = loaded.flows[self.run.flow]
+        values = _convert(self.definition, flow, self.parameters, loaded.reference)
+        _watch(loaded.tasks, self.run)
+        url = await self._server_url()
+        with _settings(url, self._results_folder()), _captured_logs(self.run):
+            self.run.state = "running"
+            self._began = time.perf_counter()
+            try:
+                self.run._result = await flow(**values)
+            except Exception as error:
+                self.run.error = error
+                self.run_ended("failed")
+            except BaseException:
+                self.run_ended("cancelled")
+                raise
+            else:
+                self.run_ended("done")
+        self._take_blame()
+
+    def run_ended(self, state: Literal["done", "failed", "cancelled"]) -> None:
+        """Give the run, and each operation that has not ended, its last state; once."""
+        if self.run.state not in ("starting", "running"):
+            return
+        self.run.state = state
+        self.run.seconds = time.perf_counter() - self._began if self._began else 0.0
+        for operation in self.run.operations.values():
+            if operation.state == "pending":
+                operation.state = "not reached"
+            elif operation.state in ("running", "retrying"):
+                operation.state = "cancelled"
+
+    def _take_blame(self) -> None:
+        run = self.run
+        if run.state != "failed":
+            return
+        if run.failed:
+            run.error = run.operations[run.failed[0]].error
+        elif not _configured_url() and not self.server.is_running:
+            cause, run.error = (
+                run.error,
+                ServerError(
+                    f"the private Prefect server ended during the run of {run.flow}: run it again, "
+                    "a new server is started then."
+                ),
+            )
+            run.error.__cause__ = cause
+
+    def _results_folder(self) -> Path | None:
+        # Prefect writes the exception of a failed flow into its home, whatever it is told. With a
+        # private server that is of no use; only `--cache` asks for results that stay.
+        caches = any(self.options[name].cache for name in self.run.operations)
+        home = None if caches or _configured_url() else self.server.home
+        return home / "results" if home else None
+
+    async def _server_url(self) -> str:
+        configured = _configured_url()
+        if not configured:
+            return await _aside(self.server.url)
+        await _must_answer(configured)
+        return configured
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel ``task`` and give it a moment; what does not end then is left behind."""
+    task.cancel()
+    end = time.monotonic() + _GRACE
+    while not task.done() and time.monotonic() < end:
+        try:
+            await asyncio.wait({task}, timeout=_TICK)
+        except asyncio.CancelledError:  # a second interrupt
+            task.cancel()
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+async def _aside(function: Callable[[], T]) -> T:
+    """Call what blocks in a daemon thread: unlike a pool's, nobody waits for it at the end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def body() -> None:
+        result: T | None = None
+        error: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as caught:
+            error = caught
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(body,), daemon=True).start()
+    return await future
+
+
+# --- What is asked for ---------------------------------------------------------------------------
+
+
+def _definition(orchestration: Orchestration, flow: str) -> FlowDefinition:
+    found = orchestration.get_flow(flow)
+    if found is None:
+        names = tuple(each.name for each in orchestration.flows)
+        raise UnknownNameError(
+            f"no flow {flow!r}.{did_you_mean(flow, names)} Flows: {', '.join(names) or 'none'}.",
+            candidates=names,
+        )
+    if found.blocked:
+        reasons = "".join(f"\n  {problem}" for problem in found.blocked)
+        raise BlockedFlowError(f"{flow} cannot run:{reasons}", problems=found.blocked)
+    return found
+
+
+def _check_names(
+    orchestration: Orchestration, flow: FlowDefinition, given: Mapping[str, Any]
+) -> None:
+    names = [parameter.name for parameter in flow.parameters]
+    for name in given:
+        if name not in names:
+            takes = f"It takes: {', '.join(names)}." if names else "It takes no parameters."
+            raise UsageError(
+                f"{flow.name} has no parameter {name!r}.{did_you_mean(name, names)} {takes}"
+            )
+    missing = [p for p in flow.parameters if p.default is None and p.name not in given]
+    if missing:
+        texts = "; ".join(_missing_text(orchestration, flow, parameter) for parameter in missing)
+        raise MissingInputError(
+            f"{flow.name} needs {texts}.", missing=tuple(parameter.name for parameter in missing)
+        )
+
+
+def _missing_text(orchestration: Orchestration, flow: FlowDefinition, parameter: Parameter) -> str:
+    kind = f" ({parameter.annotation.text})" if parameter.annotation else ""
+    takers = dict.fromkeys(_takers(orchestration, flow, parameter.name))
+    takes = f", which {_list(list(takers))} {'take' if len(takers) > 1 else 'takes'}" * bool(takers)
+    value = "@variable" if parameter.by_reference else "…"
+    return f"{parameter.name!r}{kind}{takes}: add --param {parameter.name}={value}"
+
+
+def _takers(orchestration: Orchestration, flow: FlowDefinition, name: str) -> Iterator[str]:
+    """Name the operations that get the flow's parameter, its subflows' too."""
+    for step in flow.steps:
+        for argument in step.arguments:
+            source = argument.source
+            items = source.items if isinstance(source, FromList) else (source,)
+            if not any(isinstance(item, FromParameter) and item.name == name for item in items):
+                continue
+            if step.kind == "task":
+                yield step.target
+            elif inner := orchestration.get_flow(step.target):
+                yield from _takers(orchestration, inner, argument.name)
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:2])} and others"
+
+
+def _convert(
+    definition: FlowDefinition,
+    flow: Flow[..., Any],
+    given: Mapping[str, Any],
+    by_reference: Callable[[Any], Any],
+) -> dict[str, Any]:
+    """Return the values as the flow takes them, so that Prefect finds nothing to complain about."""
+    annotations: dict[str, Any] = dict(inspect.get_annotations(flow.fn))
+    values: dict[str, Any] = {}
+    for parameter in definition.parameters:
+        if parameter.name not in given:
+            continue
+        value = given[parameter.name]
+        annotation = annotations.get(parameter.name, Any)
+        if not parameter.by_reference:
+            values[parameter.name] = _as_type(definition.name, parameter, annotation, value)
+            continue
+        if isinstance(value, str):
+            inner = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+            value = _as_type(definition.name, parameter, inner, value)
+        values[parameter.name] = by_reference(value)
+    return values
+
+
+def _as_type(flow: str, parameter: Parameter, annotation: Any, value: Any) -> Any:
+    from pydantic import ValidationError
+
+    adapter = _adapter(annotation)
+    if adapter is None:
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        problem = error
+    if isinstance(value, str):
+        try:
+            return adapter.validate_json(value)
+        except ValidationError as error:
+            # What looks like JSON was meant as JSON.
+            problem = error if value.lstrip()[:1] in ("[", "{") else problem
+    detail = problem.errors(include_url=False, include_context=False)[0]
+    place = "".join(f"[{part!r}]" for part in detail["loc"])
+    kind = parameter.annotation.text if parameter.annotation else "its type"
+    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
+    live = f" Give a live object as {parameter.name}=@variable." * parameter.by_reference
+    raise UsageError(
+        f"{flow} needs {parameter.name!r} as {kind}, not {shown}: "
+        f"{place}{': ' * bool(place)}{detail['msg']}.{live}"
+    ) from None
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    if annotation is Any or annotation is inspect.Parameter.empty:
+        return None
+    try:
+        return TypeAdapter(annotation)
+    except PydanticSchemaGenerationError:  # a class that pydantic does not know, such as DataFrame
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticUserError, NameError):
+        return None
+
+
+# --- Loading the generated code ------------------------------------------------------------------
+
+_loading = threading.Lock()
+# The helpers of the generated code hold a thread pool, so each text of theirs is loaded once.
+_helpers: dict[str, types.ModuleType] = {}
+
+
+def load_flows(
+    modules: Mapping[str, str],
+    functions: Mapping[str, Callable[..., Any]],
+    namespace: Mapping[str, Any],
+) -> dict[str, Flow[..., Any]]:
+    """Make the generated package live, without files, and return its flows by name.
+
+    Parameters
+    ----------
+    modules
+        The texts by full module name, such as ``"run_cache.orchestration.main_flow"``; without
+        ``run_cache.operations``, which ``functions`` and ``namespace`` stand for.
+    functions
+        The operations by name, looked up anew at each call.
+    namespace
+        Where names in the generated signatures are looked up before the operations' own modules.
+
+    Raises
+    ------
+    RunError
+        When a name in a signature is not there.
+    """
+    return _load(modules, functions, namespace).flows
+
+
+class _Loaded(NamedTuple):
+    flows: dict[str, Flow[..., Any]]
+    tasks: list[Task[..., Any]]
+    reference: Callable[[Any], Any]
+
+
+def _load(
+    modules: Mapping[str, str],
+    functions: Mapping[str, Callable[..., Any]],
+    namespace: Mapping[str, Any],
+) -> _Loaded:
+    _import_prefect()
+    from prefect import Flow, Task
+
+    package = min(modules, key=len)
+    finder = _Finder(modules, _Operations(f"{package}.operations", functions, namespace))
+    with _loading, _standing_in(package, finder):
+        loaded = []
+        for name in modules:
+            try:
+                loaded.append(importlib.import_module(name))
+            except ImportError as error:
+                what = name.rpartition(".")[2]
+                raise RunError(
+                    f"the generated code of {what} cannot be loaded: {error.msg}. "
+                    "Run the cell that defines it again."
+                ) from error
+    own = [value for module in loaded for value in vars(module).values()]
+    flows = {value.name: value for value in own if isinstance(value, Flow)}
+    helpers = next(module for module in loaded if module.__name__ == f"{package}.orchestration")
+    tasks = {id(value): value for value in own if isinstance(value, Task)}
+    return _Loaded(flows, list(tasks.values()), helpers.Ref)
+
+
+class _Operations(types.ModuleType):
+    """Stands for ``operations.py``: the live functions, and names from the notebook."""
+
+    def __init__(
+        self,
+        name: str,
+        functions: Mapping[str, Callable[..., Any]],
+        namespace: Mapping[str, Any],
+    ) -> None:
+        super().__init__(name)
+        self.OPERATIONS = functions
+        self._namespaces = namespace
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in self._namespaces:
+            return self._namespaces[name]
+        for function in self.OPERATIONS.values():
+            found = getattr(inspect.unwrap(function), "__globals__", {})
+            if name in found:
+                return found[name]
+        raise AttributeError(f"{name!r} is not defined any more")
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the modules of one generated package by their texts."""
+
+    def __init__(self, texts: Mapping[str, str], operations: _Operations) -> None:
+        self._texts = texts
+        self._operations = operations
+
+    def find_spec(
+        self, fullname: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in self._texts and fullname != self._operations.__name__:
+            return None
+        inner = any(name.startswith(f"{fullname}.") for name in self._texts)
+        return importlib.util.spec_from_loader(fullname, self, is_package=inner)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        if spec.name == self._operations.__name__:
+            return self._operations
+        return _helpers.get(f"{spec.name}\n{self._texts[spec.name]}")
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        name = module.__name__
+        if module is self._operations or module in _helpers.values():
+            return
+        text = self._texts[name]
+        filename = f"<pulpo {name.rpartition('.')[2]}>"
+        # No modification time: linecache leaves such an entry alone, and tracebacks show its lines.
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        exec(compile(text, filename, "exec", dont_inherit=True), vars(module))
+        if name.endswith(".orchestration"):
+            _helpers[f"{name}\n{text}"] = module
+
+
+@contextmanager
+def _standing_in(package: str, finder: _Finder) -> Iterator[None]:
+    # A folder of the same name, exported earlier, may be on the path and even imported.
+    def take() -> dict[str, types.ModuleType]:
+        names = [name for name in sys.modules if name.partition(".")[0] == package]
+        return {name: sys.modules.pop(name) for name in names}
+
+    theirs = take()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        take()
+        sys.modules.update(theirs)
+
+
+# --- States and values ---------------------------------------------------------------------------
+
+
+def _watch(tasks: Sequence[Task[..., Any]], run: Run) -> None:
+    """Have each task write down in ``run`` what becomes of it."""
+    for task in tasks:
+        operation = run.operations.get(task.name)
+        if operation is None:
+            continue
+        # Prefect's own state arrives through hooks; the value by reference only here.
+        task.fn = _noted(task.fn, operation, run, task.retries)
+        done, failed = _hooks(operation, run)
+        task.on_completion_hooks = [*task.on_completion_hooks, done]
+        task.on_failure_hooks = [*task.on_failure_hooks, failed]
+
+
+def _noted(
+    function: Callable[..., Awaitable[Any]], operation: OperationRun, run: Run, retries: int
+) -> Callable[..., Awaitable[Any]]:
+    began = 0.0
+
+    def note(state: OperationState) -> None:
+        if run.state == "running":  # not when it was left behind by an interrupt
+            operation.state = state
+            operation.seconds = time.perf_counter() - began
+
+    @functools.wraps(function)
+    async def noted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal began
+        began = began or time.perf_counter()
+        operation.attempts += 1
+        note("running")
+        try:
+            value = await function(*args, **kwargs)
+        except Exception as error:
+            operation.error = error
+            note("retrying" if operation.attempts <= retries else "failed")
+            raise
+        except BaseException:
+            note("running")  # cancelled, or timed out: the hook knows
+            raise
+        if run.state == "running":
+            operation._value = value
+        note("done")
+        return value
+
+    return noted
+
+
+def _hooks(operation: OperationRun, run: Run) -> tuple[Callable[..., None], Callable[..., None]]:
+    def pulpo_done(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
+        if run.state == "running" and not operation.has_value:  # it came from Prefect's cache
+            operation._value = getattr(state.data, "result", state.data)
+            operation.seconds = operation.seconds or 0.0
+            operation.state = "done"
+
+    def pulpo_failed(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
+        if run.state == "running":
+            timed_out = state.name == "TimedOut"
+            operation.state = "timed out" if timed_out else "failed"
+            if timed_out or operation.error is None:
+                data = getattr(state.data, "result", state.data)
+                operation.error = data if isinstance(data, BaseException) else None
+
+    return pulpo_done, pulpo_failed
+
+
+# --- Prefect -------------------------------------------------------------------------------------
+
+_importing = threading.Lock()
+_warm = threading.Event()
+
+
+def warm_up() -> None:
+    """Import Prefect in the background, so that the first run need not wait for it; once."""
+    if _warm.is_set() or "prefect" in sys.modules:
+        return
+    _warm.set()
+
+    def body() -> None:
+        with suppress(Exception):  # the run will meet the same error, and say so
+            _import_prefect()
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(body,), name="pulpo-warm-up", daemon=True).start()
+
+
+def _import_prefect() -> None:
+    # Set before the import, which would report a first use, and for good, since flows report too.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    with _importing:
+        if "prefect.main" in sys.modules:
+            importlib.import_module("prefect")
+            return
+        root = logging.getLogger()
+        level, handlers = root.level, list(root.handlers)
+        try:
+            importlib.import_module("prefect.main")
+        finally:
+            # Prefect gives the root logger a console: the kernel's is none of its business.
+            root.setLevel(level)
+            root.handlers[:] = handlers
+
+
+def _configured_url() -> str:
+    from prefect.settings import PREFECT_API_URL
+
+    return os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value() or ""
+
+
+async def _must_answer(url: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    problem: object
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            async with asyncio.timeout(15), get_client() as client:
+                problem = await client.api_healthcheck()
+    except TimeoutError:
+        problem = "no answer within 15 seconds"
+    except Exception as error:
+        problem = error
+    if problem:
+        raise ServerError(
+            f"the Prefect server at {url} does not answer ({problem}). Start it, or unset "
+            "PREFECT_API_URL ('prefect config unset PREFECT_API_URL') to have a private one."
+        )
+
+
+@contextmanager
+def _settings(url: str, results: Path | None) -> Iterator[None]:
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_LOCAL_STORAGE_PATH,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        PREFECT_SERVER_ANALYTICS_ENABLED,
+        temporary_settings,
+    )
+
+    settings: dict[Any, Any] = {PREFECT_API_URL: url, PREFECT_SERVER_ANALYTICS_ENABLED: False}
+    if not _configured_url():
+        # Nobody looks at a private server's pages, and both cost time.
+        settings |= {PREFECT_LOGGING_TO_API_ENABLED: False, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    if results is not None:
+        settings[PREFECT_LOCAL_STORAGE_PATH] = results
+    with temporary_settings(settings):
+        yield
+
+
+# --- Log lines -----------------------------------------------------------------------------------
+
+_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("run", default=None)
+_LOGGERS = ("prefect", "prefect._internal")
+
+
+class _ToRun(logging.Handler):
+    """Puts Prefect's log lines into the run they belong to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[Run] = []
+        self.before: list[tuple[logging.Logger, list[logging.Handler], bool]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        run = _current.get() or (self.runs[-1] if self.runs else None)
+        text = record.getMessage()
+        ours = "hook 'pulpo_" in text.lower()
+        if run is None or ours:
+            return
+        about = getattr(record, "task_name", None) or getattr(record, "flow_name", None)
+        run.logs.append(f"{record.levelname} {about or record.name}: {text}")
+
+
+_to_run = _ToRun()
+_logs = threading.Lock()
+
+
+@contextmanager
+def _captured_logs(run: Run) -> Iterator[None]:
+    """Keep what Prefect logs out of the cell while runs are under way."""
+    with _logs:
+        if not _to_run.runs:
+            _to_run.before = [
+                (logger, list(logger.handlers), logger.propagate)
+                for logger in map(logging.getLogger, _LOGGERS)
+            ]
+            for logger, _, _ in _to_run.before:
+                logger.handlers[:] = [_to_run]
+                logger.propagate = False
+        _to_run.runs.append(run)
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+        with _logs:
+            _to_run.runs.remove(run)
+            if not _to_run.runs:
+                for logger, handlers, propagate in _to_run.before:
+                    logger.handlers[:] = handlers
+                    logger.propagate = propagate
+
+
+def _file_of(function: Callable[..., Any]) -> str | None:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code.co_filename if code is not None else None
