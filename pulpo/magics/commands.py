@@ -137,15 +137,12 @@ def _variable(session: Session, name: str) -> Any:
 
 def _compile(session: Session, arguments: argparse.Namespace) -> Any:
     report = session.compile(flat=arguments.flat)
-    blocked = [flow for flow in report.orchestration.flows if flow.blocked]
-    if not blocked:
-        return report
-    show(report)
-    problems = tuple(dict.fromkeys(problem for flow in blocked for problem in flow.blocked))
-    names = ", ".join(flow.name for flow in blocked)
-    count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-    block = "blocks" if len(problems) == 1 else "block"
-    raise BlockedFlowError(f"{count} {block} {names}; see the report above.", problems=problems)
+    try:
+        report.raise_if_blocked()
+    except BlockedFlowError:
+        show(report)
+        raise
+    return report
 
 
 def _graph(session: Session, arguments: argparse.Namespace) -> Any:
@@ -154,20 +151,18 @@ def _graph(session: Session, arguments: argparse.Namespace) -> Any:
 
 
 def _run(session: Session, arguments: argparse.Namespace) -> Any:
-    run = session.run(*_of_a_run(session, arguments), on_change=_progress())
+    given = parameters_of(session, arguments.param)
+    run = session.run(arguments.flow, given, flat=arguments.flat, on_change=_progress())
     run.raise_for_failure()
     return run
 
 
 async def arun(session: Session, arguments: argparse.Namespace) -> Any:
     """Do what ``%pulpo run`` does, on the running event loop."""
-    run = await session.arun(*_of_a_run(session, arguments), on_change=_progress())
+    given = parameters_of(session, arguments.param)
+    run = await session.arun(arguments.flow, given, flat=arguments.flat, on_change=_progress())
     run.raise_for_failure()
     return run
-
-
-def _of_a_run(session: Session, arguments: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
-    return arguments.flow, parameters_of(session, arguments.param)
 
 
 def _progress() -> ProgressLine:
@@ -205,6 +200,11 @@ def _add_list(parser: Parser) -> None:
     parser.add_argument("what", nargs="?", choices=what, default="operations", help="of what")
 
 
+def _add_preview(parser: Parser) -> None:
+    _flow(parser)
+    parser.add_argument("--flat", action="store_true", help="one flow, no subflows")
+
+
 def _add_run(parser: Parser) -> None:
     _flow(parser)
     parser.add_argument(
@@ -213,6 +213,7 @@ def _add_run(parser: Parser) -> None:
         metavar="NAME=VALUE",
         help="a flow parameter; NAME=@variable gives an object of the notebook",
     )
+    parser.add_argument("--flat", action="store_true", help="one flow, no subflows")
 
 
 def _add_export(parser: Parser) -> None:
@@ -267,8 +268,8 @@ COMMANDS = _table(
     Command(
         name="preview",
         summary="Show the Prefect code of the flows",
-        add=_flow,
-        call=lambda session, arguments: session.preview(arguments.flow),
+        add=_add_preview,
+        call=lambda session, arguments: session.preview(arguments.flow, flat=arguments.flat),
     ),
     Command(
         name="run",

@@ -91,13 +91,15 @@ def _values(session: Session, action: argparse.Action, word: str) -> list[str]:
 
 
 def _names(session: Session, what: str) -> list[str]:
-    operations = session.registry.list_all()
     if what == "operations":
-        return [operation.name for operation in operations]
-    if what == "models":
-        models = [m for o in operations for m in (*o.models_in, *o.models_out)]
-        return list(dict.fromkeys(map(str, models)))
+        return [operation.name for operation in session.registry.list_all()]
     try:
-        return [flow.name for flow in session.compile().orchestration.flows]
+        plan = session.plan()
     except PulpoError:  # a completion is no place to complain
         return []
+    if what == "models":
+        taken = (port.model for node in plan.operations for port in node.ports if port.model)
+        given = (output.model for node in plan.operations for output in node.outputs)
+        return list(dict.fromkeys([*taken, *given]))
+    groups = (flow.hierarchy_path for flow in plan.flows if flow.hierarchy_path)
+    return [*groups, *(flow.name for flow in plan.flows)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import importlib
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +41,7 @@ class Extension:
     def __init__(self, shell: Any, session: Session) -> None:
         self.session = session
         self._shell = weakref.ref(shell)
-        self._cells = RunningCells(weakref.proxy(shell), session.recorder)
+        self._cells = RunningCells(weakref.proxy(shell), session)
         self._next_cell = 1
         self._loaded = False
         self._matcher = make_matcher(session)
@@ -67,6 +69,7 @@ class Extension:
             return
         self._loaded = True
         shell = self.shell
+        self.session.attach(shell.user_ns)
         for kind, name, magic in self._magics:
             shell.register_magic_function(magic, kind, name)
         shell.input_transformers_cleanup.append(self._text)
@@ -118,9 +121,11 @@ class Extension:
             function,
             name=arguments.name,
             cell=f"cell {cell.number}" if cell else "",
+            identity=cell.identity if cell else "",
             flags=arguments.flags,
         )
-        show({"text/plain": declared.message}, raw=True)
+        show(declared)
+        _warm_up()
 
     async def arun(self, line: str) -> Any:
         """Run a flow on the loop of the cell that awaits this."""
@@ -144,6 +149,12 @@ class Extension:
         runner = getattr(shell, "loop_runner_map", {}).get("asyncio", (None,))[0]
         in_a_kernel = getattr(shell, "kernel", None) is not None
         return in_a_kernel and bool(shell.autoawait) and shell.loop_runner is runner
+
+
+def _warm_up() -> None:
+    """Start to import Prefect in the background; ``PULPO_NO_WARMUP=1`` leaves that to the run."""
+    if os.environ.get("PULPO_NO_WARMUP") != "1":
+        importlib.import_module("pulpo.runner").warm_up()
 
 
 def _drop(items: list[Any], item: Any) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from ..session import Session
+
 __all__ = ["RunningCell", "RunningCells"]
 
 
@@ -37,9 +39,9 @@ class RunningCell:
 class RunningCells:
     """Follows IPython's cells through its events, and hands each to the session's recorder."""
 
-    def __init__(self, shell: Any, recorder: Any) -> None:
+    def __init__(self, shell: Any, session: Session) -> None:
         self._shell = shell
-        self._recorder = recorder
+        self._session = session
         self._thread = threading.local()  # ipykernel's subshells run cells side by side
 
     @property
@@ -89,7 +91,7 @@ class RunningCells:
             if number == len(history) - 1 and "load_ext" in source and "pulpo" in source:
                 return number  # it is running now; its own end records it
             with contextlib.suppress(Exception):
-                self._recorder.record(source, cell=number)
+                self._session.recorder.record(source, cell=number)
         return max(since, len(history))
 
     def _finish(self, result: Any) -> None:
@@ -104,13 +106,13 @@ class RunningCells:
             source = self._shell.transform_cell(info.raw_cell or "")
         error = result.error_in_exec
         failed = _failed_line(error.__traceback__, self._shell.user_ns) if error else None
-        self._recorder.record(source, cell=number, failed_line=failed)
+        self._session.recorder.record(source, cell=number, failed_line=failed)
         if self._stack:  # that cell was run by a magic, and is recorded now
             outer = self._stack[-1].inner
             outer[:] = [inner for inner in outer if inner != source]
         if cell and error is None:
             for inner in cell.inner:
-                self._recorder.record(inner, cell=number)
+                self._session.recorder.record(inner, cell=number)
 
     def _take(self, info: Any) -> RunningCell | None:
         stack = self._stack
