@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ..plan import Node, Orchestration
 from .view import (
@@ -21,7 +21,7 @@ from .view import (
     words,
 )
 
-__all__ = ["both", "dataflow", "escape", "hierarchy"]
+__all__ = ["both", "dataflow", "escape", "hierarchy", "key", "name_of"]
 
 # Half-transparent fills suit any page, light or dark; SVG gets its themes in render.py.
 # Verdana is the widest of the common sans-serif fonts: text laid out in it fits in all of them.
@@ -110,25 +110,41 @@ def hierarchy(
     return "\n".join(lines) + "\n}\n"
 
 
-def escape(text: str) -> str:
+def escape(text: str, *, hover: bool = False) -> str:
     r"""Return ``text`` as the inside of a quoted DOT string that shows exactly it.
 
-    Backslashes are doubled, so ``\N`` and ``\l`` mean nothing, and ampersands too are written
-    out, as Graphviz reads ``&lt;`` in a label as ``<``. The one place where users' words enter DOT.
+    Backslashes are doubled, so ``\N`` and ``\l`` mean nothing (``hover``: twice, as Graphviz reads
+    tooltips two times), and ampersands too are written out, as Graphviz reads ``&lt;`` as ``<``.
+    The one place where users' words enter DOT.
     """
     if '"' not in text and "\\" not in text and "&" not in text:
         escaped = text.replace("\n", "\\n")
         if escaped.isprintable():
             return escaped  # nearly always, and a thousand operations have ten thousand words
     text = _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
-    return text.replace("\n", "\\n").replace("\t", " ")
+    text = text.replace("\\", "\\" * (4 if hover else 2)).replace('"', '\\"')
+    return text.replace("&", "&amp;").replace("\n", "\\n").replace("\t", " ")
+
+
+def key(name: str) -> str:
+    """Return what identifies ``name`` in DOT and SVG: itself, or a spelling that needs no escape.
+
+    Graphviz changes names with backslashes or ``%``, and joins those of an edge with ``->``.
+    """
+    if name.isascii() and name.replace(".", "a").isidentifier():
+        return name
+    return "~" + quote(name.encode("utf-8", "surrogatepass"), safe="")
+
+
+def name_of(key: str) -> str:
+    """Return the name that `key` was made from."""
+    return unquote(key[1:], errors="replace") if key.startswith("~") else key
 
 
 def _head(view: View, kind: str, settings: str = _DOWN) -> str:
     if len(view.nodes) > _MANY:
         settings += _CHEAPER
-    return _HEAD.format(settings=settings, summary=escape(summary(view, kind)))
+    return _HEAD.format(settings=settings, summary=escape(summary(view, kind), hover=True))
 
 
 def _close(lines: list[str], view: View) -> str:
@@ -151,7 +167,7 @@ def _operation(
 ) -> str:
     full, brief = words(node)
     name = node.name
-    slug = _slug(name)
+    ident = key(name)
     called = "async" if node.is_async else "sync"
     label = shorten(label, _LONGEST)
     lines = f"{label} {called}\n{brief}" if brief else f"{label} {called}"
@@ -164,46 +180,47 @@ def _operation(
         lines, classes, looks = f"{lines}\n{said}", f"{called} {state}", _LOOKS[state]
         told = "\n".join((told, *[problem.message for problem in view.problems.get(name, ())]))
     return (
-        f'{indent}"{name if slug is name else escape(name)}" [id="op-{slug}" '
+        f'{indent}"{ident}" [id="op-{ident}" '
         f'class="operation {classes}" label="{escape(lines)}" '
-        f'width={width or _WIDTHS[len(label)]} tooltip="{escape(told)}"{looks}]'
+        f'width={width or _WIDTHS[len(label)]} tooltip="{escape(told, hover=True)}"{looks}]'
     )
 
 
 def _stub(node: Node) -> str:
+    ident = key(node.name)
     return (
-        f'  "{escape(node.name)}" [id="op-{_slug(node.name)}" class="operation outside" '
+        f'  "{ident}" [id="op-{ident}" class="operation outside" '
         f'label="{escape(shorten(node.name, _LONGEST))}" '
-        f'tooltip="{escape(node.name)} (in another flow)"'
-        ' style="rounded,dashed" color="#8b949e" fontcolor="#8b949e" height=0.3]'
+        f'tooltip="{escape(node.name, hover=True)} (in another flow)" '
+        'style="rounded,dashed" color="#8b949e" fontcolor="#8b949e" height=0.3]'
     )
 
 
 def _missing(missing: Missing) -> Iterator[str]:
-    # A space cannot stand in an operation's name, so this one is nobody's.
-    name = escape(f"missing {missing.label}")
-    hint = f"\n{missing.hint}" if missing.hint else ""
-    told = escape(f"nobody gives {missing.label}: it becomes a parameter of the flow{hint}")
+    # A hyphen cannot stand in a key, so this one is no operation's.
+    ident = f"missing-{key(missing.label)}"
+    told = f"nobody gives {missing.label}: it becomes a parameter of the flow\n{missing.hint}"
     yield (
-        f'  "{name}" [id="missing-{_slug(missing.label)}" class="missing" '
-        f'label="{escape(shorten(missing.label, _LONGEST))} ?\\nnobody gives it" tooltip="{told}" '
+        f'  "{ident}" [id="{ident}" class="missing" '
+        f'label="{escape(shorten(missing.label, _LONGEST))} ?\\nnobody gives it" '
+        f'tooltip="{escape(told, hover=True)}" '
         'style="rounded,dashed" color="#d1242f" fontcolor="#d1242f"]'
     )
     for operation, port in missing.wanted_by:
         yield (
-            f'  "{name}" -> "{escape(operation)}" [class="missing" '
+            f'  "{ident}" -> "{key(operation)}" [class="missing" '
             f'label=" {escape(port)} "{_EDGE_LOOK["missing"]}]'
         )
 
 
 def _edges(view: View) -> Iterator[str]:
     # An edge's tooltip is made of its ends and its label when the SVG is finished.
-    names = {node.name: escape(node.name) for node in (*view.nodes, *view.outside)}
+    keys = {node.name: key(node.name) for node in (*view.nodes, *view.outside)}
     for edge in view.edges:
         said = edge_words(edge, view.crowded)
         label = f' label=" {escape(said)} "' if said else ""
         yield (
-            f'  "{names[edge.source]}" -> "{names[edge.target]}" '
+            f'  "{keys[edge.source]}" -> "{keys[edge.target]}" '
             f'[class="{edge.kind}"{label}{_EDGE_LOOK[edge.kind]}]'
         )
 
@@ -214,10 +231,10 @@ def _clusters(group: Group, view: View, states: Mapping[str, str], indent: str) 
         if isinstance(child, Node):
             yield _operation(child, child.name[cut:], view, states, indent)
             continue
-        name = escape(child.name)
+        ident, told = key(child.name), escape(child.name, hover=True)
         yield (
-            f'{indent}subgraph "cluster_{name}" {{\n{indent}  graph [id="group-'
-            f'{_slug(child.name)}" class="group" label="{name}" tooltip="{name}" {_CLUSTER}]'
+            f'{indent}subgraph "cluster_{ident}" {{\n{indent}  graph [id="group-{ident}" '
+            f'class="group" label="{escape(child.name)}" tooltip="{told}" {_CLUSTER}]'
         )
         yield from _clusters(child, view, states, indent + "  ")
         yield f"{indent}}}"
@@ -227,13 +244,13 @@ def _branches(
     group: Group, view: View, states: Mapping[str, str], titles: Mapping[str, str], width: str
 ) -> Iterator[str]:
     cut = len(group.name) + 1 if group.name else 0
-    here = escape(f"group {group.name}")
+    here = _group_key(group.name)
     for child in group.children:
         if isinstance(child, Node):
-            there = escape(child.name)
+            there = key(child.name)
             yield _operation(child, child.name[cut:], view, states, width=width)
         else:
-            there = escape(f"group {child.name}")
+            there = _group_key(child.name)
             yield _group_node(child.name, child.name[cut:], titles.get(child.name, ""))
         yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]}]'
         if isinstance(child, Group):
@@ -243,18 +260,15 @@ def _branches(
 def _group_node(name: str, label: str, flow: str) -> str:
     second = f"\\n{escape(flow)}" if flow else ""
     return (
-        f'  "{escape("group " + name)}" [id="group-{_slug(name)}" class="group" '
+        f'  "{_group_key(name)}" [id="{_group_key(name)}" class="group" '
         f'label="{escape(shorten(label, _LONGEST))}{second}" '
-        f'tooltip="{escape(flow or name or label)}" '
+        f'tooltip="{escape(flow or name or label, hover=True)}" '
         'color="#8b949e" fillcolor="#8b949e14"]'
     )
 
 
-def _slug(name: str) -> str:
-    """Return a different id for every name, in characters that need no escape anywhere."""
-    if name.isascii() and name.replace(".", "a").isidentifier():
-        return name
-    return quote(name.encode("utf-8", "surrogatepass"), safe="")
+def _group_key(name: str) -> str:
+    return f"group-{key(name)}" if name else "group-"
 
 
 # The views by the words that command lines use.

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from ..errors import MissingProgramError, PulpoError, UsageError
-from .view import SIGNS
+from .dot import VIEWS, name_of
+from .view import SIGNS, look, summary
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -164,16 +164,15 @@ def draw(
     states: Mapping[str, str] | None = None,
 ) -> Picture:
     """Return the picture of a plan: ``"both"``, ``"dataflow"`` or ``"hierarchy"``."""
-    from . import dot, tree
-    from .view import look, summary
+    from . import tree
 
-    if view not in dot.VIEWS:
-        raise UsageError(f"no view is called {view!r}: choose {', '.join(dot.VIEWS)}.")
+    if view not in VIEWS:
+        raise UsageError(f"no view is called {view!r}: choose {', '.join(VIEWS)}.")
     as_text = {"both": tree.both_text, "dataflow": _dataflow_and_edges}.get(
         view, tree.hierarchy_text
     )
     return Picture(
-        dot=dot.VIEWS[view](plan, flow=flow, states=states),
+        dot=VIEWS[view](plan, flow=flow, states=states),
         text=as_text(plan, flow=flow, states=states),
         alt=summary(look(plan, flow), "Graph").partition("\n")[0],
     )
@@ -194,7 +193,12 @@ def svg(dot_text: str) -> str:
 
 def escape(text: str) -> str:
     """Return ``text`` for HTML, inside or outside of a quoted attribute."""
-    return html.escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text), quote=True)
+    return html.escape(_clean(text), quote=True)
+
+
+def _clean(text: str) -> str:
+    """Return ``text`` with a sign for each character that XML cannot hold."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -272,13 +276,13 @@ def _name(element: Element) -> None:
     if kind == "edge":
         # Graphviz numbers edges, which is no lasting name; the ends are.
         del element.attrib["id"]
-        source, _, target = (title.text or "").partition("->")
-        source, target = source.partition(":")[0], target.partition(":")[0]
-        element.attrib.update({"data-source": source, "data-target": target})
-        told = f"{source} → {target}" + "".join(f": {text.text}" for text in texts)
-    title.text = told.strip() or title.text
+        ends = [_clean(name_of(end)) for end in (title.text or "").split("->")]
+        if "tree" not in element.attrib["class"].split():
+            element.attrib.update({"data-source": ends[0], "data-target": ends[-1]})
+            told = " → ".join(ends) + "".join(f": {text.text}" for text in texts)
+    title.text = told.strip()
     if element.attrib.get("id", "").startswith("op-"):
-        element.set("data-operation", unquote(element.attrib["id"][3:]))
+        element.set("data-operation", _clean(name_of(element.attrib["id"][3:])))
 
 
 def _dress(text: Element, kind: str, *, first: bool) -> None:
