@@ -1,0 +1,110 @@
+"""Statements that change what another statement defined, and go with it."""
+
+from __future__ import annotations
+
+import ast
+import types
+
+from pulpo.carry.purity import Purity, call_text
+from pulpo.carry.record import REGISTRARS, Recorder, Statement
+from pulpo.carry.values import is_definition
+
+__all__ = ["Attachments"]
+
+# What is done to these is done to the notebook's process, not to the operations.
+_OF_THE_PROCESS = frozenset(("os", "sys", "asyncio", "nest_asyncio", "gc", "site"))
+
+
+class Attachments:
+    """Finds ``Model.x = …``, ``@f.register``, subclasses that are registered, ``pd.options``."""
+
+    def __init__(self, recorder: Recorder, purity: Purity) -> None:
+        self._recorder = recorder
+        self._namespace = recorder.namespace
+        self._purity = purity
+        self._of_packages: dict[str, list[Statement]] | None = None
+
+    def of(self, statement: Statement, name: str) -> list[Statement]:
+        """Return what was done to the definition of ``name`` since ``statement`` ran, in order."""
+        value = self._namespace[name]
+        if isinstance(statement.node, ast.Import | ast.ImportFrom):
+            return self._of_package(_package(value, statement))
+        if not is_definition(value):
+            return []
+        found = [*self._recorder.touching.get(name, [])]
+        found += [one for one in self._recorder.decorated_by.get(name, []) if _registers(one, name)]
+        if isinstance(statement.node, ast.ClassDef) and "__init_subclass__" in statement.text:
+            found += self._recorder.derived_from.get(name, [])
+        later = [one for one in found if one.index > statement.index]
+        newest = {_key(one): one for one in sorted(later, key=lambda one: one.index)}
+        return sorted(newest.values(), key=lambda one: one.index)
+
+    def problem(self, statement: Statement, name: str) -> str:
+        """Say why a change cannot be carried, ``""`` if it can."""
+        node = statement.node
+        where = f"in cell {statement.cell}"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Delete):
+            return ""
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            parts: list[ast.AST] = [node.value]
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            parts = [*node.value.args, *node.value.keywords]
+        else:
+            return f"it was changed by a block {where}, not by a line of its own"
+        for part in parts:
+            impure = self._purity.judge(part, defining=True).impure
+            if impure is not None:
+                return f"it was changed {where} with a value made by {call_text(impure)}"
+        return ""
+
+    def _of_package(self, package: str) -> list[Statement]:
+        if self._of_packages is None:
+            self._of_packages = {}
+            for name, statements in self._recorder.touching.items():
+                value = self._namespace.get(name)
+                history = self._recorder.by_name.get(name, [])
+                if not history or not isinstance(history[-1].node, ast.Import | ast.ImportFrom):
+                    continue
+                package_of_name = _package(value, history[-1])
+                lines = [one for one in statements if _is_line(one)]
+                self._of_packages.setdefault(package_of_name, []).extend(lines)
+        if package in _OF_THE_PROCESS:
+            return []
+        newest = {one.text: one for one in self._of_packages.get(package, [])}
+        return sorted(newest.values(), key=lambda one: one.index)
+
+
+def _package(value: object, statement: Statement) -> str:
+    if isinstance(value, types.ModuleType):
+        return value.__name__.split(".")[0]
+    node = statement.node
+    if isinstance(node, ast.ImportFrom):
+        return (node.module or "").split(".")[0]
+    return str(getattr(value, "__module__", "")).split(".")[0]
+
+
+def _is_line(statement: Statement) -> bool:
+    return isinstance(statement.node, ast.Assign | ast.AugAssign | ast.Expr)
+
+
+def _registers(statement: Statement, name: str) -> bool:
+    """Tell whether ``@name.register`` stands above a definition."""
+    for node in getattr(statement.node, "decorator_list", ()):
+        part = node.func if isinstance(node, ast.Call) else node
+        if (
+            isinstance(part, ast.Attribute)
+            and part.attr in REGISTRARS
+            and isinstance(part.value, ast.Name)
+            and part.value.id == name
+        ):
+            return True
+    return False
+
+
+def _key(statement: Statement) -> tuple[str, ...]:
+    """Tell apart what replaces itself when its cell runs again, and what adds to the rest."""
+    node = statement.node
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        decorators = [ast.unparse(one) for one in node.decorator_list]
+        return (node.name, *decorators, ast.unparse(node.args))
+    return statement.binds or (statement.text,)

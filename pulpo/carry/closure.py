@@ -1,0 +1,584 @@
+"""Everything that a set of functions needs from the session, statement by statement."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+from pulpo.carry.attach import Attachments
+from pulpo.carry.constants import INSIDE, WRITE_IT, Constants, captured
+from pulpo.carry.modules import Modules
+from pulpo.carry.names import names_of
+from pulpo.carry.pieces import Kind, Piece
+from pulpo.carry.purity import Purity, call_text
+from pulpo.carry.record import Recorder, Statement
+from pulpo.carry.text import strip_decorators
+from pulpo.carry.values import in_memory, is_definition, literal, live_kind
+from pulpo.errors import CarryError, NoSourceError, did_you_mean
+
+__all__ = ["Closure"]
+
+_MODEL_STAND_IN = '''class {name}:
+    """Names a data model in an annotation; stands in for pulpo's, so that no pulpo is needed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name'''
+_PACKAGE_STAND_IN = '''class {name}:
+    """Stands in for the package of that name, so that no pulpo is needed."""
+
+    class Model:
+        def __init__(self, name: str) -> None:
+            self.name = name'''
+# IPython puts these among the builtins.
+_BUILTINS = frozenset(vars(builtins)) - {"display", "get_ipython", "__IPYTHON__"}
+_DUNDERS = frozenset(("__name__", "__doc__", "__builtins__", "__annotations__"))
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+class Closure:
+    """Grows from operations to all that they need; refuses what cannot be carried.
+
+    After :meth:`drain`, ``pieces`` holds what has to be written, by the index of its statement,
+    ``stand_ins`` the texts that replace what exports do not have, ``modules_used`` the modules
+    that are imported inside functions.
+    """
+
+    def __init__(self, recorder: Recorder, modules: Modules) -> None:
+        self.pieces: dict[int, Piece] = {}
+        self.warnings: dict[str, None] = {}
+        self.stand_ins: dict[str, str] = {}
+        self.modules_used: dict[str, None] = {}
+        self.tolerated: set[str] = set()
+        self._recorder = recorder
+        self._namespace = recorder.namespace
+        self._modules = modules
+        self._purity = Purity(recorder)
+        self._constants = Constants(recorder, self._purity)
+        self._attachments = Attachments(recorder, self._purity)
+        self._todo: deque[Piece] = deque()
+        self._operation = ""
+
+    def add_operation(self, name: str, function: Callable[..., Any], place: int) -> Piece:
+        """Add an operation's function.
+
+        Raises
+        ------
+        NoSourceError
+            If no recorded statement made the function.
+        CarryError
+            If something that it needs cannot be carried.
+        """
+        self._operation = name
+        statement = self._statement_of(function)
+        if statement is None:
+            raise NoSourceError(
+                f"operation {name!r}: the source of its function cannot be reached. Define it with "
+                "def in a cell or in a module."
+            )
+        piece = self.pieces.get(statement.index)
+        if piece is None:
+            piece = self._new_piece(statement, None)
+        piece.kind, piece.place = Kind.OPERATION, place
+        for own in statement.binds:
+            piece.needed[own] = None
+        self.drain()
+        return piece
+
+    def add_name(self, name: str) -> None:
+        """Add a name that the text has to bind, with all that it needs."""
+        self._operation = ""
+        statement = self._find(name, None, "now")
+        if statement is not None:
+            self._ask(statement, name, None)
+        self.drain()
+
+    def drain(self) -> None:
+        """Follow every name until nothing new is needed."""
+        while self._todo:
+            piece = self._todo.popleft()
+            if not piece.done:
+                piece.done = True
+                self._expand(piece)
+            for name in list(piece.needed):
+                self._check(piece, name)
+
+    # -- from names to statements
+
+    def _statement_of(self, function: object) -> Statement | None:
+        statement = self._recorder.by_object.get(id(function))
+        if statement is not None:
+            return None if isinstance(statement.node, ast.Import | ast.ImportFrom) else statement
+        if not isinstance(function, types.FunctionType):
+            return None
+        # The first of two definitions of one name in one cell: nothing refers to its object.
+        for one in reversed(self._recorder.by_name.get(function.__name__, [])):
+            if isinstance(one.node, ast.FunctionDef | ast.AsyncFunctionDef) and _made(
+                one, function
+            ):
+                return one
+        return None
+
+    def _new_piece(self, statement: Statement, user: Piece | None) -> Piece:
+        node, text, names = statement.node, statement.text, self._recorder.names(statement)
+        if isinstance(node, _Definition) and any(map(self._is_ours, node.decorator_list)):
+            text = strip_decorators(text, self._is_ours)
+            node = ast.parse(text).body[0]
+            names = names_of(node, lazy_annotations=statement.future)
+        piece = Piece(
+            statement=statement,
+            kind=self._kind(statement),
+            text=text,
+            node=node,
+            names=names,
+            place=statement.place,
+            label=statement.binds[0] if statement.binds else _label(node),
+            operation=self._operation,
+            user=user,
+        )
+        self.pieces[statement.index] = piece
+        self._todo.append(piece)
+        return piece
+
+    def _ask(self, statement: Statement, name: str, user: Piece | None) -> Piece:
+        piece = self.pieces.get(statement.index) or self._new_piece(statement, user)
+        if name and name not in piece.needed:
+            piece.needed[name] = None
+            self._todo.append(piece)
+        return piece
+
+    def _is_ours(self, decorator: ast.expr) -> bool:
+        """Tell whether a decorator declares an operation; exports have no pulpo to do that."""
+        node: ast.AST = decorator
+        while isinstance(node, ast.Call):
+            node = node.func
+        value = self._purity.value_of(node)
+        if isinstance(node, ast.Attribute) and not _module_of(value):
+            value = self._purity.value_of(node.value)  # @registry.register
+        inner = getattr(value, "func", value)  # partial(operation, retries=2)
+        return "pulpo" in (
+            _module_of(value),
+            _module_of(inner),
+            type(value).__module__.split(".")[0],
+        )
+
+    def _kind(self, statement: Statement) -> Kind:
+        node = statement.node
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            return Kind.IMPORT
+        if isinstance(node, ast.ClassDef):
+            return Kind.MODEL
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return Kind.HELPER
+        if isinstance(node, ast.If | ast.Try) and _holds_only_imports(node):
+            return Kind.IMPORT
+        bound = [statement.bound.get(name) for name in statement.binds]
+        values = [one.kept() for one in bound if one is not None]
+        if any(isinstance(value, type) or _is_type_like(value) for value in values):
+            return Kind.MODEL
+        return Kind.HELPER if any(map(is_definition, values)) else Kind.CONSTANT
+
+    def _find(self, name: str, user: Piece | None, when: str) -> Statement | None:
+        """Return the statement that gave a name its value of now, None for builtins."""
+        history = self._recorder.by_name.get(name, [])
+        if name not in self._namespace or (not history and name in ("display", "get_ipython")):
+            return self._missing(name, user, when, history)
+        if not history:
+            if name in _BUILTINS or name in _DUNDERS:  # IPython has an `open` of its own
+                return None
+            self._refuse_unrecorded(name, user)
+        value = self._namespace[name]
+        latest = history[-1]
+        bound = latest.bound.get(name)
+        rebound = any(name in self._recorder.names(s).rebinds for s in self._changers(name, bound))
+        if bound is None or not (bound.holds(value) or rebound):
+            self._refuse(
+                name,
+                user,
+                f"it is not what cell {latest.cell} bound any more: something that runs outside "
+                "the cells has changed it",
+                f"Run cell {latest.cell} again.",
+            )
+        while isinstance(latest.node, ast.AugAssign) and len(history) > 1:  # n += 1
+            history = history[:-1]
+            latest = history[-1]
+        return latest
+
+    def _changers(self, name: str, bound: Any) -> list[Statement]:
+        """Look for them only when they matter: it takes a walk over the whole record."""
+        if bound is None or bound.holds(self._namespace[name]):
+            return []
+        return self._constants.changers(name)
+
+    def _missing(
+        self, name: str, user: Piece | None, when: str, history: list[Statement]
+    ) -> Statement | None:
+        if when == "hints":  # only for type checkers: nobody may ever evaluate it
+            typed = [one for one in history if _is_type_checking(one.node)]
+            return typed[-1] if typed else None
+        if name in _BUILTINS or name in _DUNDERS:
+            return None
+        if user is not None and isinstance(user.node, ast.If | ast.Try):
+            self.tolerated.add(name)  # of a branch that was not taken
+            return None
+        if name == "display":
+            self.stand_ins[name] = "display = print"
+            self._warn("'display' becomes 'print' in the export", user)
+            return None
+        if name == "get_ipython":
+            self._refuse(
+                name,
+                user,
+                "a % or ! line needs IPython, which an export does not have",
+                "Use Python for it (subprocess.run, pathlib), or move it to a cell of its own.",
+            )
+        if name in self._recorder.deleted:
+            why = f"it was deleted in cell {self._recorder.deleted[name]}"
+        else:
+            why = "it is not defined"
+        self._refuse(
+            name, user, why, f"Define it in a cell.{did_you_mean(name, self._recorder.by_name)}"
+        )
+
+    def _find_for_definition(self, name: str, piece: Piece) -> Statement | None:
+        """Return what a name has to be bound to when a statement runs.
+
+        That is its newest definition, unless the statement wraps an older one:
+        ``old = f`` followed by a new ``def f`` that calls ``old``.
+        """
+        here = piece.statement
+        history = self._recorder.by_name.get(name, [])
+        before = [one for one in history if one.index < here.index]
+        if here in history or (before and before[-1] is not history[-1]):
+            prior = before[-1] if before else None
+            if here in history and not isinstance(here.node, ast.AugAssign):
+                # f = wrap(f); a class that is called like a class it derives from
+                if prior is None and name not in _BUILTINS:
+                    self._refuse(name, piece, "it is used before it is defined", "Define it above.")
+                return prior
+            newest = history[-1]
+            if prior is not None and self._wraps(here, prior, newest, name):
+                return prior
+            if prior is not None and prior.text != newest.text:
+                self._warn(
+                    f"{piece.label!r} (cell {here.cell}) was made with an older {name!r}; the "
+                    f"export makes it with that of cell {newest.cell}. Run cell {here.cell} again",
+                    None,
+                )
+        return self._find(name, piece, "now")
+
+    def _wraps(self, here: Statement, prior: Statement, newest: Statement, name: str) -> bool:
+        """Tell whether ``here`` keeps an older definition alive for the newest, or for itself."""
+        newest_names = self._recorder.names(newest)
+        if set(here.binds) & {*newest_names.now, *newest_names.later}:
+            return True
+        if isinstance(here.node, ast.Assign) and isinstance(here.node.value, ast.Name):
+            kept = [bound.kept() for bound in here.bound.values()]
+            old = prior.bound.get(name)
+            return old is not None and any(one is not None and old.holds(one) for one in kept)
+        return False
+
+    # -- what one piece needs
+
+    def _expand(self, piece: Piece) -> None:
+        if isinstance(piece.node, ast.Import | ast.ImportFrom):
+            self._expand_attachments(piece)
+            return
+        own = set(piece.statement.binds)
+        for name in piece.names.now:
+            statement = self._find_for_definition(name, piece)
+            self._link(piece, piece.now, statement, name)
+        for name in piece.names.later:
+            if not (name in own and piece.kind is Kind.OPERATION):
+                self._link(piece, piece.later, self._find(name, piece, "later"), name)
+        for name in piece.names.hints:
+            self._link(piece, piece.hints, self._find(name, piece, "hints"), name)
+        for module in piece.names.modules:
+            self._reach(module, piece)
+            self.modules_used[module] = None
+        if isinstance(piece.node, ast.ClassDef):
+            self._check_class(piece)
+        elif isinstance(piece.node, ast.FunctionDef | ast.AsyncFunctionDef):
+            self._check_function(piece)
+        self._expand_attachments(piece)
+
+    def _link(
+        self, piece: Piece, into: dict[Piece, None], statement: Statement | None, name: str
+    ) -> None:
+        if statement is not None and statement is not piece.statement:
+            into[self._ask(statement, name, piece)] = None
+            for other in self._submodules(statement, name):
+                into[self._ask(other, name, piece)] = None
+        elif statement is piece.statement:
+            piece.needed[name] = None
+
+    def _submodules(self, statement: Statement, name: str) -> Iterator[Statement]:
+        """Yield the other imports behind a name: ``import a.b`` and ``import a.c`` both bind a."""
+        if not isinstance(statement.node, ast.Import):
+            return
+        seen = {statement.text}
+        for one in self._recorder.by_name.get(name, []):
+            dotted = isinstance(one.node, ast.Import) and any(
+                alias.name.startswith(f"{name}.") and not alias.asname for alias in one.node.names
+            )
+            if dotted and one.text not in seen:
+                seen.add(one.text)
+                yield one
+
+    def _expand_attachments(self, piece: Piece) -> None:
+        for name in piece.statement.binds:
+            if name not in self._namespace or not self._is_current(piece, name):
+                continue
+            for statement in self._attachments.of(piece.statement, name):
+                problem = self._attachments.problem(statement, name)
+                if problem:
+                    self._refuse(name, piece.user, problem, "Do it inside the operation.", of=piece)
+                self._attach(piece, statement)
+
+    def _attach(self, piece: Piece, statement: Statement) -> None:
+        other = self._ask(statement, "", piece)
+        piece.attached[other] = None
+        if not statement.binds:
+            other.kind = max(piece.kind, Kind.CONSTANT)
+            if other.kind is Kind.OPERATION:
+                other.kind = Kind.HELPER
+        other.now[piece] = None
+
+    def _is_current(self, piece: Piece, name: str) -> bool:
+        history = self._recorder.by_name.get(name, [])
+        newest = [one for one in history if not isinstance(one.node, ast.AugAssign)]
+        return not newest or newest[-1] is piece.statement or piece.kind is Kind.IMPORT
+
+    # -- may it leave?
+
+    def _check(self, piece: Piece, name: str) -> None:
+        node = piece.node
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self._check_import(piece, node, name)
+        elif not isinstance(node, _Definition) and name in self._namespace:
+            self._check_constant(piece, name)
+
+    def _check_import(self, piece: Piece, node: ast.Import | ast.ImportFrom, name: str) -> None:
+        for alias in node.names:
+            if isinstance(node, ast.ImportFrom):
+                if name not in (alias.asname or alias.name, "*") and alias.name != "*":
+                    continue
+                if node.level:
+                    self._refuse(
+                        name, piece.user, "a relative import", "Import it by its full name."
+                    )
+                module = node.module or ""
+            else:
+                if name != (alias.asname or alias.name.split(".")[0]):
+                    continue
+                module = alias.name
+            if module.split(".")[0] == "pulpo":
+                self._stand_in(piece, node, name)
+            else:
+                self._reach(module, piece)
+
+    def _stand_in(self, piece: Piece, node: ast.Import | ast.ImportFrom, name: str) -> None:
+        value = self._namespace.get(name)
+        if isinstance(value, types.ModuleType):
+            for one in self.pieces.values():
+                for part in ast.walk(one.node):
+                    if (
+                        isinstance(part, ast.Attribute)
+                        and isinstance(part.value, ast.Name)
+                        and part.value.id == name
+                        and part.attr != "Model"
+                    ):
+                        self._refuse_pulpo(f"{name}.{part.attr}", one)
+            self.stand_ins[name] = _PACKAGE_STAND_IN.format(name=name)
+        elif getattr(value, "__name__", "") == "Model":
+            self.stand_ins[name] = _MODEL_STAND_IN.format(name=name)
+        else:
+            self._refuse_pulpo(name, piece.user)
+
+    def _refuse_pulpo(self, name: str, user: Piece | None) -> NoReturn:
+        self._refuse(
+            name, user, "an export runs without pulpo", "Leave it out of what operations use."
+        )
+
+    def _check_constant(self, piece: Piece, name: str) -> None:
+        current = self._is_current(piece, name)
+        outcome = self._constants.check(piece.statement, name, current=current)
+        if outcome.problem:
+            self._refuse(name, piece.user, outcome.problem, outcome.fix)
+        if outcome.text:
+            piece.text = outcome.text
+        for warning in outcome.warnings:
+            self._warn(warning, None)
+        for statement in outcome.also:
+            self._attach(piece, statement)
+
+    def _check_function(self, piece: Piece) -> None:
+        node = piece.node
+        assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        bound = piece.statement.bound.get(node.name)
+        function: Any = bound.kept() if bound is not None else None
+        for held, value in captured(function):
+            self._refuse_live(held, value, piece, "in the closure of")
+        inner = _unwrapped(function)
+        if not isinstance(inner, types.FunctionType):
+            return
+        for name, default, value in _defaults(node.args, inner):
+            self._refuse_live(name, value, piece, "a default of", default)
+            impure = self._purity.judge(default).impure
+            if impure is not None:
+                self._warn(
+                    f"the default of {name!r} in {node.name!r} was computed by "
+                    f"{call_text(impure)} when its cell ran; the export computes it anew",
+                    None,
+                )
+
+    def _refuse_live(
+        self, name: str, value: object, piece: Piece, how: str, node: ast.expr | None = None
+    ) -> None:
+        kind = live_kind(value) or in_memory(value)
+        if kind:
+            made = f" made by {call_text(node)}" if node is not None else ""
+            where = f"in cell {piece.statement.cell}"
+            why = f"it is {kind}{made} {where}, {how} {piece.label!r}"
+            self._refuse(name, piece, why, INSIDE)
+
+    def _check_class(self, piece: Piece) -> None:
+        node = piece.node
+        assert isinstance(node, ast.ClassDef)
+        bound = piece.statement.bound.get(node.name)
+        kind = bound.kept() if bound is not None else None
+        if not isinstance(kind, type):
+            return
+        attributes = dict(vars(kind))
+        for part in node.body:
+            if not (isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name)):
+                continue
+            name = part.targets[0].id
+            if name not in attributes:
+                continue
+            self._refuse_live(name, attributes[name], piece, "an attribute of", part.value)
+            written = literal(attributes[name])
+            if written is not None and _is_other_literal(part.value, attributes[name]):
+                self._warn(
+                    f"{node.name}.{name} was changed since cell {piece.statement.cell} ran: the "
+                    "export starts with its first value, and runs what changed it if that is a "
+                    "line of a cell",
+                    None,
+                )
+
+    def _reach(self, module: str, piece: Piece) -> None:
+        file = self._modules.unreachable_file(module)
+        if file:
+            self._refuse(
+                module,
+                piece.user if isinstance(piece.node, ast.Import | ast.ImportFrom) else piece,
+                f"it is a module in {file}, which the export cannot import",
+                "Move it beside the notebook, or install it.",
+            )
+
+    # -- saying so
+
+    def _warn(self, text: str, user: Piece | None) -> None:
+        path = f" (used by {' → '.join(user.path)})" if user is not None else ""
+        self.warnings[f"{text}{path}"] = None
+
+    def _refuse_unrecorded(self, name: str, user: Piece | None) -> NoReturn:
+        setters = self._constants.changers(name)
+        if setters:
+            who = " and ".join(dict.fromkeys(repr(one.binds[0]) for one in setters if one.binds))
+            self._refuse(name, user, f"it was set at run time by {who}", WRITE_IT)
+        if name.lstrip("_").isdigit() or name in ("In", "Out", "_", "__", "___"):
+            self._refuse(name, user, "it is IPython's history", "Give the value a name of its own.")
+        value = self._namespace[name]
+        kind = live_kind(value) or in_memory(value) or f"a {type(value).__name__}"
+        self._refuse(
+            name,
+            user,
+            f"it is {kind} that no recorded cell made (a magic such as %run, exec, or a cell that "
+            "ran before pulpo was loaded)",
+            "Define it in a cell, and run that cell.",
+        )
+
+    def _refuse(
+        self, name: str, user: Piece | None, why: str, fix: str, *, of: Piece | None = None
+    ) -> NoReturn:
+        operation = (user or of).operation if (user or of) is not None else self._operation  # type: ignore[union-attr]
+        who = f"operation {operation!r}" if operation else "the signatures of the flows"
+        path = f" (used by {' → '.join(user.path)})" if user is not None else ""
+        raise CarryError(f"{who}: cannot carry {name!r}{path}: {why}. {fix}")
+
+
+def _made(statement: Statement, function: types.FunctionType) -> bool:
+    """Tell whether a definition, compiled again, gives this function's code."""
+    code = compile(
+        ast.Module(body=[statement.node], type_ignores=[]), "<carry>", "exec", dont_inherit=True
+    )
+    return any(
+        isinstance(one, types.CodeType)
+        and one.co_firstlineno == function.__code__.co_firstlineno
+        and one.co_code == function.__code__.co_code
+        and one.co_names == function.__code__.co_names
+        for one in code.co_consts
+    )
+
+
+def _module_of(value: object) -> str:
+    return str(getattr(value, "__module__", None) or "").split(".")[0]
+
+
+def _label(node: ast.stmt) -> str:
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0])
+    return call_text(node.value if isinstance(node, ast.Expr) else node).split("\n")[0]
+
+
+def _is_type_like(value: object) -> bool:
+    return type(value).__module__ in ("typing", "types", "typing_extensions") and not isinstance(
+        value, types.FunctionType | types.BuiltinFunctionType | types.ModuleType
+    )
+
+
+def _is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def _holds_only_imports(node: ast.If | ast.Try) -> bool:
+    bodies: list[ast.stmt] = [*node.body, *node.orelse]
+    if isinstance(node, ast.Try):
+        bodies += [part for one in node.handlers for part in one.body] + node.finalbody
+    return all(
+        isinstance(one, ast.Import | ast.ImportFrom | ast.Pass | ast.Assign) for one in bodies
+    ) and any(isinstance(one, ast.Import | ast.ImportFrom) for one in bodies)
+
+
+def _unwrapped(function: Any) -> Any:
+    for _ in range(20):
+        if not hasattr(function, "__wrapped__"):
+            break
+        function = function.__wrapped__
+    return function
+
+
+def _defaults(
+    args: ast.arguments, function: types.FunctionType
+) -> Iterable[tuple[str, ast.expr, object]]:
+    """Yield the parameters that have a default, with its text and its value."""
+    positional = [*args.posonlyargs, *args.args]
+    values = function.__defaults__ or ()
+    if len(values) == len(args.defaults):
+        named = positional[len(positional) - len(values) :]
+        for argument, node, value in zip(named, args.defaults, values, strict=True):
+            yield argument.arg, node, value
+    for argument, node_or_none in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        if node_or_none is not None and argument.arg in (function.__kwdefaults__ or {}):
+            yield argument.arg, node_or_none, function.__kwdefaults__[argument.arg]  # type: ignore[index]
+
+
+def _is_other_literal(node: ast.expr, value: object) -> bool:
+    try:
+        return repr(ast.literal_eval(node)) != repr(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return False

@@ -1,0 +1,403 @@
+"""Whether an assigned name can leave the session, and as what text."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import types
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pulpo.carry.names import root_name
+from pulpo.carry.purity import Purity, call_text
+from pulpo.carry.record import Recorder, Statement, calls_of_magics
+from pulpo.carry.values import (
+    in_memory,
+    is_definition,
+    literal,
+    live_kind,
+    same,
+    type_name,
+)
+
+__all__ = ["INSIDE", "WRITE_IT", "Constants", "Outcome", "captured"]
+
+INSIDE = "Create it inside the operation, or in a helper that the operation calls."
+LOAD_IT = "Load it inside the operation, or make an operation that produces it."
+WRITE_IT = "Compute it inside the operation, or write its value as a literal."
+_HUGE = 100_000  # characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What to do with an assignment: refuse it (``problem``), or carry it, perhaps changed.
+
+    ``text`` replaces the user's own unless it is empty; ``also`` are further statements that have
+    to follow.
+    """
+
+    problem: str = ""
+    fix: str = ""
+    text: str = ""
+    warnings: tuple[str, ...] = ()
+    also: tuple[Statement, ...] = ()
+
+
+class Constants:
+    """Judges assignments by their text and by the values that they left in the session."""
+
+    def __init__(self, recorder: Recorder, purity: Purity) -> None:
+        self._recorder = recorder
+        self._namespace = recorder.namespace
+        self._purity = purity
+        self._changers: dict[str, list[Statement]] | None = None
+
+    def check(self, statement: Statement, name: str, *, current: bool = True) -> Outcome:
+        """Judge a statement that bound ``name``; unless ``current``, a later one bound it again."""
+        bound = statement.bound.get(name)
+        older = bound.kept() if bound is not None else None
+        value = self._namespace[name] if current else older
+        node = statement.node
+        where = f"in cell {statement.cell}"
+        if calls_of_magics(node):
+            return _runtime(value, f"by a magic or shell command {where}")
+        shown = self._shown(node)
+        live = live_kind(value)
+        if live:
+            return Outcome(problem=f"it is {live} made by {shown} {where}", fix=INSIDE)
+        data = in_memory(value)
+        if data:
+            return Outcome(problem=f"it is {data}, made by {shown} {where}", fix=LOAD_IT)
+        if isinstance(node, ast.If | ast.Try):
+            return self._check_branches(statement, value, where)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            return _runtime(value, f"by {_block(node)} {where}")
+        outcome = self._check_text(statement, name, node.value, value, where)
+        if outcome is not None:
+            return outcome
+        return self._compare(statement, name, where) if current else Outcome()
+
+    def changers(self, name: str) -> list[Statement]:
+        """Return the functions and classes that bind a name anew or change it in place."""
+        if self._changers is None:
+            self._changers = {}
+            for statement in self._recorder.statements:
+                names = self._recorder.names(statement)
+                for one in dict.fromkeys((*names.rebinds, *names.mutates)):
+                    self._changers.setdefault(one, []).append(statement)
+        return self._changers.get(name, [])
+
+    def registrations(self, name: str, after: int) -> list[Statement]:
+        """Return the definitions that were put into a container by a decorator or a call.
+
+        ``REGISTRY = {}`` with ``@register def f`` is carried with every ``f``.
+        """
+        found: list[Statement] = []
+        for changer in self.changers(name):
+            for own in changer.binds:
+                found += self._recorder.decorated_by.get(own, [])
+                found += filter(self._passes_definition, self._recorder.calling.get(own, []))
+        newest = {self._registration_key(one): one for one in found if one.index > after}
+        return sorted(newest.values(), key=lambda one: one.index)
+
+    def _registration_key(self, statement: Statement) -> tuple[str, ...]:
+        return statement.binds or (statement.text,)
+
+    def _passes_definition(self, statement: Statement) -> bool:
+        call = statement.node.value if isinstance(statement.node, ast.Expr) else None
+        if not isinstance(call, ast.Call):
+            return False
+        values = [*call.args, *(keyword.value for keyword in call.keywords)]
+        if isinstance(call.func, ast.Call):  # register("a")(handle)
+            values += call.func.args
+        return any(is_definition(self._purity.value_of(one)) for one in values)
+
+    def _check_text(
+        self, statement: Statement, name: str, expression: ast.expr, value: object, where: str
+    ) -> Outcome | None:
+        """Judge an assignment without evaluating it; None when its value has to be compared."""
+        defining = is_definition(value)
+        verdict = self._purity.judge(expression, defining=defining)
+        if verdict.impure is not None:
+            return _runtime(value, f"by {call_text(verdict.impure)} {where}")
+        if len(statement.text) > _HUGE:
+            size = len(statement.text) // 1000
+            return Outcome(
+                problem=f"it is a literal of {size} kB {where}",
+                fix="Put it into a file beside the notebook and read that inside the operation.",
+            )
+        if defining and isinstance(value, types.FunctionType):
+            return self._check_made_function(value, where)
+        warnings = [
+            f"{name!r} reads the environment variable {variable}: set it where the export runs"
+            for variable in verdict.variables
+        ] + [
+            f"{name!r} depends on the folder or the user that the export runs in ({place})"
+            for place in verdict.places
+        ]
+        if verdict.depends:
+            return Outcome(warnings=tuple(warnings))
+        return None
+
+    def _check_made_function(self, value: Any, where: str) -> Outcome:
+        for cell, held in captured(value):
+            live = live_kind(held) or in_memory(held)
+            if live:
+                return Outcome(
+                    problem=f"it holds {cell!r}, {live}, since it ran {where}", fix=INSIDE
+                )
+        if value.__closure__ and _keeps_state(value):
+            return Outcome(
+                warnings=(f"{value.__name__!r} keeps a state: the export starts with a new one",)
+            )
+        return Outcome()
+
+    def _check_branches(self, statement: Statement, value: object, where: str) -> Outcome:
+        for part in _leaves(statement.node):
+            if isinstance(part, ast.expr):
+                expression: ast.expr | None = part
+            elif isinstance(part, ast.Assign | ast.AnnAssign):
+                expression = part.value
+            elif isinstance(part, _HARMLESS):
+                continue
+            else:
+                return _runtime(value, f"by {_block(part)} {where}")
+            if expression is None:
+                continue
+            verdict = self._purity.judge(expression, defining=is_definition(value))
+            if verdict.impure is not None:
+                return _runtime(value, f"by {call_text(verdict.impure)} {where}")
+        return Outcome()
+
+    # -- does evaluating the text again give the value that is there now?
+
+    def _compare(self, statement: Statement, name: str, where: str) -> Outcome:
+        value = self._namespace[name]
+        first = self._first_versions(statement, name)
+        fresh = self._run(first, name)
+        if same(fresh, value):
+            return Outcome()
+        registered = self.registrations(name, statement.index)
+        if registered and _explained(value, registered):
+            return Outcome(also=tuple(registered))
+        later = [
+            one for one in self._recorder.touching.get(name, []) if one.index > statement.index
+        ]
+        pure = [one for one in later if self._is_pure_change(one, name)]
+        if later and len(pure) == len(later):
+            replayed = self._run([*first, *later], name, apart=True)
+            if same(replayed, value):
+                return self._as_it_is_now(statement, name, value, later)
+        if self.changers(name):
+            return Outcome(
+                warnings=(
+                    f"{name!r} was changed by {_who(self.changers(name))} since it was set "
+                    f"{where}: the export starts with its first value",
+                )
+            )
+        return self._changed(statement, fresh, later, where)
+
+    def _first_versions(self, statement: Statement, name: str) -> list[Statement]:
+        """Return a statement with what it built upon: ``f = wrap(f)`` comes with ``def f``."""
+        found = [statement]
+        history = self._recorder.by_name.get(name, [])
+        for older in reversed([one for one in history if one.index < statement.index]):
+            if name not in self._recorder.names(found[0]).now:
+                break
+            found.insert(0, older)
+        return found
+
+    def _as_it_is_now(
+        self, statement: Statement, name: str, value: object, later: list[Statement]
+    ) -> Outcome:
+        cells = ", ".join(dict.fromkeys(str(one.cell) for one in later))
+        text = literal(value)
+        # A line that binds several names is not rewritten for the sake of one.
+        if text is None or len(statement.binds) > 1:
+            return Outcome(also=tuple(later))
+        comments = []
+        for line in statement.text.split("\n"):
+            if not line.startswith("#"):
+                break
+            comments.append(line)
+        hint = ""
+        if isinstance(statement.node, ast.AnnAssign):
+            hint = f": {ast.unparse(statement.node.annotation)}"
+        warning = f"{name!r} was changed in cell {cells}: the export holds its value of now"
+        return Outcome(text="\n".join([*comments, f"{name}{hint} = {text}"]), warnings=(warning,))
+
+    def _changed(
+        self, statement: Statement, fresh: object, later: list[Statement], where: str
+    ) -> Outcome:
+        for used in self._recorder.names(statement).now:
+            newest = (self._recorder.by_name.get(used) or [statement])[-1]
+            if newest.index > statement.index:
+                return Outcome(
+                    problem=f"it was computed {where} from an older {used!r}, which cell "
+                    f"{newest.cell} has changed since",
+                    fix=f"Run cell {statement.cell} again.",
+                )
+        if isinstance(fresh, _Failed):
+            why = f"evaluating its line {where} again fails ({fresh.reason})"
+        elif later:
+            last = later[-1]
+            why = f"it was set {where} and changed by {_block(last.node)} in cell {last.cell}"
+        else:
+            why = f"it is not what its line {where} gives: it was changed at run time"
+        return Outcome(problem=why, fix=WRITE_IT)
+
+    def _is_pure_change(self, statement: Statement, name: str) -> bool:
+        node = statement.node
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            call = node.value
+            if root_name(call.func) != name:
+                return False
+            parts: list[ast.AST] = [*call.args, *call.keywords]
+        elif isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            slices = [one.slice for one in targets if isinstance(one, ast.Subscript)]
+            parts = [node.value, *slices]
+        else:
+            return isinstance(node, ast.Delete)
+        verdicts = [self._purity.judge(part) for part in parts]
+        return all(one.impure is None and not one.depends for one in verdicts)
+
+    def _run(self, statements: list[Statement], name: str, *, apart: bool = False) -> object:
+        """Return what pure statements make of a name, without touching the session.
+
+        With ``apart`` the containers that they use are copies: the statements change things.
+        """
+        scratch: dict[str, Any] = {"__name__": "__main__"}
+        for statement in statements:
+            names = self._recorder.names(statement)
+            for used in (*names.now, *names.later, *names.hints):
+                if used in self._namespace and used != name:
+                    value = self._namespace[used]
+                    data = isinstance(value, list | dict | set | deque)
+                    scratch[used] = copy.deepcopy(value) if apart and data else value
+        try:
+            for statement in statements:
+                code = compile(
+                    ast.Module(body=[statement.node], type_ignores=[]),
+                    "<carry>",
+                    "exec",
+                    dont_inherit=True,
+                )
+                exec(code, scratch)
+        except Exception as error:  # the user's own code: whatever it raises is an answer
+            return _Failed(type(error).__name__)
+        return scratch.get(name, _Failed("it binds nothing"))
+
+    def _shown(self, node: ast.stmt) -> str:
+        value = getattr(node, "value", None)
+        if not isinstance(value, ast.expr):
+            return _block(node)
+        verdict = self._purity.judge(value)
+        return call_text(verdict.impure or value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    reason: str
+
+
+_HARMLESS = (
+    ast.Import,
+    ast.ImportFrom,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Pass,
+)
+
+
+def _runtime(value: object, how: str) -> Outcome:
+    return Outcome(
+        problem=f"it is a value computed at run time ({type_name(value)}) {how}", fix=WRITE_IT
+    )
+
+
+def _block(node: ast.AST) -> str:
+    words = {
+        ast.For: "a for loop",
+        ast.AsyncFor: "an async for loop",
+        ast.While: "a while loop",
+        ast.With: "a with block",
+        ast.AsyncWith: "an async with block",
+        ast.Match: "a match block",
+        ast.If: "an if block",
+        ast.Try: "a try block",
+    }
+    if type(node) in words:
+        return words[type(node)]
+    return call_text(node.value if isinstance(node, ast.Expr) else node).split("\n")[0]
+
+
+def _who(statements: Iterable[Statement]) -> str:
+    return " and ".join(dict.fromkeys(one.binds[0] if one.binds else "?" for one in statements))
+
+
+def _leaves(node: ast.stmt) -> Iterator[ast.AST]:
+    """Yield the tests and the simple statements of nested ``if`` and ``try`` blocks."""
+    if isinstance(node, ast.If):
+        yield node.test
+        bodies = [*node.body, *node.orelse]
+    elif isinstance(node, ast.Try):
+        handlers = [part for one in node.handlers for part in one.body]
+        bodies = [*node.body, *handlers, *node.orelse, *node.finalbody]
+    else:
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            yield node
+        return
+    for part in bodies:
+        yield from _leaves(part)
+
+
+def _explained(value: object, registered: list[Statement]) -> bool:
+    """Tell whether the definitions in a container are those that were registered."""
+    known = {id(bound.kept()) for one in registered for bound in one.bound.values()}
+    strange = [one for one in _definitions(value, 3) if id(one) not in known]
+    return len(strange) <= len(registered)
+
+
+def _definitions(value: object, depth: int) -> list[object]:
+    if is_definition(value):
+        return [value]
+    if depth == 0:
+        return []
+    if isinstance(value, dict):
+        parts: Iterable[object] = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        parts = value
+    else:
+        return []
+    return [found for part in parts for found in _definitions(part, depth - 1)]
+
+
+def captured(value: object, depth: int = 3) -> Iterator[tuple[str, object]]:
+    """Yield what a function holds on to: its closure, and that of what it wraps."""
+    if depth == 0:
+        return
+    if isinstance(value, types.FunctionType):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            try:
+                held = cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+            yield name, held
+            yield from captured(held, depth - 1)
+    wrapped = getattr(value, "__wrapped__", None) or getattr(value, "func", None)
+    if wrapped is not None and callable(wrapped):
+        yield from captured(wrapped, depth - 1)
+
+
+def _keeps_state(function: Any) -> bool:
+    """Tell whether a function rebinds a name of the function that made it."""
+    import dis
+
+    free = set(function.__code__.co_freevars)
+    return any(
+        one.opname == "STORE_DEREF" and one.argval in free for one in dis.get_instructions(function)
+    )

@@ -1,0 +1,290 @@
+"""What a value is: alive, in memory, the same as another, or short enough to write down."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import enum
+import functools
+import io
+import pprint
+import re
+import types
+import typing
+from collections import deque
+from typing import Any
+
+__all__ = ["in_memory", "is_definition", "literal", "live_kind", "same", "type_name"]
+
+_DATABASES = frozenset(
+    [
+        "sqlite3",
+        "psycopg",
+        "psycopg2",
+        "asyncpg",
+        "sqlalchemy",
+        "pymysql",
+        "MySQLdb",
+        "mysql",
+        "pymongo",
+        "motor",
+        "redis",
+        "duckdb",
+        "oracledb",
+        "pyodbc",
+        "aiosqlite",
+        "neo4j",
+        "elasticsearch",
+        "cassandra",
+        "snowflake",
+        "clickhouse_connect",
+    ]
+)
+_IN_MEMORY = frozenset(
+    ["DataFrame", "Series", "Index", "ndarray", "Tensor", "Table", "LazyFrame", "DataArray"]
+)
+_CLIENT = re.compile(
+    r"(Client|Session|Connection|Cursor|Engine|Socket|socket|Channel|Driver|Browser|Page|Pool"
+    r"|Server|Producer|Consumer|Bucket|Resource)$"
+)
+_RUNNING = re.compile(r"(Thread|Process|Popen|Executor|Future|Task|EventLoop|Timer)$")
+# A new one is as good as the old one.
+_FRESH = frozenset(["threading", "_thread", "asyncio", "logging", "contextvars", "_contextvars"])
+
+
+def type_name(value: object) -> str:
+    """Return ``"sqlite3.Connection"``; builtins go without their module."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
+
+
+def _full_name(kind: type) -> str:
+    # Where the user met it: pandas.DataFrame, not pandas.core.frame.DataFrame.
+    return f"{kind.__module__.split('.')[0].lstrip('_')}.{kind.__qualname__}"
+
+
+def is_definition(value: object) -> bool:
+    """Tell whether a value is a function, class or what stands for one."""
+    return isinstance(
+        value, type | types.FunctionType | types.BuiltinFunctionType | functools.partial
+    ) or (callable(value) and hasattr(value, "__wrapped__"))
+
+
+def in_memory(value: object) -> str | None:
+    """Say what data a table or array holds, None for other values."""
+    kind = type(value)
+    if kind.__module__ == "builtins" or not _IN_MEMORY & {one.__name__ for one in kind.__mro__}:
+        return None
+    shape = getattr(value, "shape", None)
+    size = f", {shape[0]:,} rows" if isinstance(shape, tuple) and shape else ""
+    word = "a DataFrame" if "Frame" in kind.__name__ else "data"
+    return f"{word} held in memory ({_full_name(kind)}{size})"
+
+
+def live_kind(value: object) -> str | None:
+    """Say what a live object is ("a live database connection"), None for what can be carried."""
+    kind = type(value)
+    if isinstance(value, type | types.FunctionType | types.ModuleType | str | bytes | tuple):
+        return None
+    if kind.__module__.split(".")[0] in _FRESH and not _RUNNING.search(kind.__name__):
+        return None
+    word = _live_word(value, kind)
+    return f"{word} ({type_name(value)})" if word else None
+
+
+def _live_word(value: object, kind: type) -> str | None:
+    if isinstance(value, io.IOBase) or hasattr(kind, "_closer"):
+        return "an open file"
+    if isinstance(value, types.CoroutineType | types.AsyncGeneratorType):
+        return "a coroutine or asynchronous iterator"
+    if hasattr(kind, "__next__"):
+        return "an iterator"
+    for one in kind.__mro__:
+        root = one.__module__.split(".")[0].lstrip("_")
+        if root in ("builtins", "__main__"):
+            continue
+        if _CLIENT.search(one.__name__):
+            return "a live database connection" if root in _DATABASES else "a live client"
+        if _RUNNING.search(one.__name__):
+            return "a running thread, process or task"
+    return None
+
+
+def literal(value: object, *, limit: int = 10_000) -> str | None:
+    """Return Python text for plain data of at most ``limit`` characters, or None."""
+    if not _is_plain(value, depth=20):
+        return None
+    text = repr(value)
+    if len(text) > limit:
+        return None
+    if len(text) > 80 or isinstance(value, set | frozenset):
+        text = pprint.pformat(value, width=96, sort_dicts=False)
+    try:
+        return text if same(ast.literal_eval(text), value) else None
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _is_plain(value: object, *, depth: int) -> bool:
+    if value is None or type(value) in (bool, int, float, complex, str, bytes):
+        return True
+    if depth == 0:
+        return False
+    if type(value) in (list, tuple, set):
+        return all(_is_plain(one, depth=depth - 1) for one in list(value))  # type: ignore[call-overload]
+    if type(value) is dict:
+        return all(_is_plain(one, depth=depth - 1) for pair in value.items() for one in pair)
+    return False
+
+
+def same(left: object, right: object, seen: frozenset[tuple[int, int]] = frozenset()) -> bool:
+    """Tell whether two values are of one type and hold the same, as far as a program could see."""
+    if left is right:
+        return True
+    pair = (id(left), id(right))
+    if pair in seen:
+        return True
+    seen |= {pair}
+    if type(left) is not type(right) and not _same_class(type(left), type(right)):
+        return False
+    for kinds, compare in _COMPARE:
+        if isinstance(left, kinds):
+            return bool(compare(left, right, seen))
+    if type(left).__module__.split(".")[0] in _FRESH or type(left) is object:
+        return True
+    return _same_by_eq(left, right) or _same_fields(left, right, seen)
+
+
+_Seen = frozenset[tuple[int, int]]
+
+
+def _same_by_eq(left: Any, right: Any) -> bool:
+    equal: Any = type(left).__eq__
+    if equal is object.__eq__:
+        return False
+    try:
+        return (left == right) is True
+    except Exception:  # a user's __eq__ may raise anything; then the two are not known to be equal
+        return False
+
+
+def _same_plain(left: Any, right: Any, seen: _Seen) -> bool:
+    return repr(left) == repr(right)  # also tells 0.0 from -0.0, and finds nan equal to nan
+
+
+def _same_items(left: Any, right: Any, seen: _Seen) -> bool:
+    return len(left) == len(right) and all(
+        same(one, other, seen) for one, other in zip(left, right, strict=True)
+    )
+
+
+def _same_mapping(left: Any, right: Any, seen: _Seen) -> bool:
+    return _same_items(list(left.items()), list(right.items()), seen) and (
+        getattr(left, "default_factory", None) is getattr(right, "default_factory", None)
+    )
+
+
+def _same_set(left: Any, right: Any, seen: _Seen) -> bool:
+    return bool(left == right)
+
+
+def _same_function(left: Any, right: Any, seen: _Seen) -> bool:
+    return (
+        _same_code(left.__code__, right.__code__)
+        and same(left.__defaults__, right.__defaults__, seen)
+        and same(left.__kwdefaults__, right.__kwdefaults__, seen)
+        and same(_cells(left), _cells(right), seen)
+    )
+
+
+def _same_code(left: types.CodeType, right: types.CodeType) -> bool:
+    if left == right:
+        return True
+    # The same text further down in a cell is the same code.
+    return (
+        (left.co_code, left.co_names, left.co_varnames, left.co_freevars)
+        == (right.co_code, right.co_names, right.co_varnames, right.co_freevars)
+    ) and all(
+        _same_code(one, other)
+        if isinstance(one, types.CodeType) and isinstance(other, types.CodeType)
+        else repr(one) == repr(other)
+        for one, other in zip(left.co_consts, right.co_consts, strict=False)
+    )
+
+
+def _cells(function: Any) -> list[object]:
+    found = []
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # not filled yet
+            found.append(None)
+    return found
+
+
+def _same_partial(left: Any, right: Any, seen: _Seen) -> bool:
+    return same(
+        (left.func, left.args, left.keywords), (right.func, right.args, right.keywords), seen
+    )
+
+
+def _same_class_value(left: Any, right: Any, seen: _Seen) -> bool:
+    return _same_class(left, right)
+
+
+def _same_class(left: type, right: type) -> bool:
+    """Tell whether two classes were made by the same text, run twice."""
+    if left is right:
+        return True
+    if (left.__qualname__, left.__name__) != (right.__qualname__, right.__name__):
+        return False
+    if [one.__qualname__ for one in left.__mro__] != [one.__qualname__ for one in right.__mro__]:
+        return False
+    if issubclass(left, enum.Enum) and issubclass(right, enum.Enum):
+        values = [[(one.name, repr(one.value)) for one in kind] for kind in (left, right)]
+        return values[0] == values[1]
+    return repr(getattr(left, "__annotations__", None)) == repr(
+        getattr(right, "__annotations__", None)
+    ) and getattr(left, "_fields", None) == getattr(right, "_fields", None)
+
+
+def _same_new_type(left: Any, right: Any, seen: _Seen) -> bool:
+    return bool(left.__name__ == right.__name__) and same(
+        left.__supertype__, right.__supertype__, seen
+    )
+
+
+def _same_type_var(left: Any, right: Any, seen: _Seen) -> bool:
+    parts = ("__name__", "__bound__", "__constraints__", "__covariant__", "__contravariant__")
+    return all(same(getattr(left, part, None), getattr(right, part, None), seen) for part in parts)
+
+
+def _same_enum(left: Any, right: Any, seen: _Seen) -> bool:
+    return bool(left.name == right.name)
+
+
+def _same_fields(left: Any, right: Any, seen: _Seen) -> bool:
+    if dataclasses.is_dataclass(left):
+        names = [field.name for field in dataclasses.fields(left)]
+        return all(
+            same(getattr(left, name, None), getattr(right, name, None), seen) for name in names
+        )
+    state = [getattr(one, "__dict__", None) for one in (left, right)]
+    extra = [getattr(one, "__pydantic_extra__", None) for one in (left, right)]
+    return (
+        state[0] is not None and same(state[0], state[1], seen) and same(extra[0], extra[1], seen)
+    )
+
+
+_COMPARE: list[tuple[Any, Any]] = [
+    (enum.Enum, _same_enum),
+    ((bool, int, float, complex, str, bytes, bytearray, range, type(None)), _same_plain),
+    ((list, tuple, deque), _same_items),
+    ((set, frozenset), _same_set),
+    ((dict, types.MappingProxyType), _same_mapping),
+    (types.FunctionType, _same_function),
+    (functools.partial, _same_partial),
+    (type, _same_class_value),
+    (typing.NewType, _same_new_type),
+    ((typing.TypeVar, typing.ParamSpec), _same_type_var),
+]

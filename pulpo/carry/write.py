@@ -1,0 +1,365 @@
+"""From a session's record and its functions to the text of one module."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+import subprocess
+import symtable
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pulpo.carry.closure import Closure
+from pulpo.carry.modules import Modules
+from pulpo.carry.pieces import Kind, Piece, ordered
+from pulpo.carry.record import Recorder
+from pulpo.carry.secrets import find_secrets
+from pulpo.carry.text import join, rename_function, trim_import
+from pulpo.errors import CarryError, SecretError
+
+__all__ = ["Carried", "carry", "verify"]
+
+_FUTURE = "from __future__ import annotations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """A module's text and what is in it.
+
+    Parameters
+    ----------
+    text
+        The module, without a table of operations.
+    identifiers
+        Operation name to the expression in ``text`` that is its function.
+    warnings
+        What the export does differently from the session.
+    packages
+        Top-level modules that the text imports and that have to be installed.
+    """
+
+    text: str
+    identifiers: Mapping[str, str]
+    warnings: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+def carry(
+    recorder: Recorder,
+    functions: Mapping[str, Callable[..., Any]],
+    *,
+    root: Path | None = None,
+    also: Iterable[str] = (),
+) -> Carried:
+    """Return the text of a module that holds what some functions need, and no more.
+
+    Parameters
+    ----------
+    recorder
+        The record of the session.
+    functions
+        Operation names with their live functions. Those of modules are imported, not copied.
+    root
+        The folder that will contain the export; modules below it can be imported.
+    also
+        Further names of the session that the text has to bind.
+
+    Raises
+    ------
+    CarryError
+        If something cannot be carried; the message says what, where it is used, and the fix.
+    NoSourceError
+        If the source of a function cannot be reached.
+    SecretError
+        If the text would hold a credential.
+    """
+    modules = Modules(root)
+    closure = Closure(recorder, modules)
+    own: dict[str, Piece] = {}
+    imported: dict[str, tuple[str, str]] = {}
+    for place, (name, function) in enumerate(functions.items()):
+        place_in_module = _module_place(name, function, recorder, modules)
+        if place_in_module is not None:
+            imported[name] = place_in_module
+        else:
+            own[name] = closure.add_operation(name, function, place)
+    for name in also:
+        closure.add_name(name)
+    return _write(closure, own, imported, modules)
+
+
+def verify(text: str, root: Path | None = None, *, timeout: float = 120) -> None:
+    """Import a text in a fresh process that knows nothing of this session.
+
+    Parameters
+    ----------
+    text
+        The module.
+    root
+        A folder from which it may import modules.
+    timeout
+        Seconds that the import may take.
+
+    Raises
+    ------
+    CarryError
+        With the last line of the traceback.
+    """
+    with tempfile.TemporaryDirectory(prefix="pulpo-verify-") as folder:
+        file = Path(folder) / "operations.py"
+        file.write_text(text, encoding="utf-8")
+        paths = [folder, *([str(root)] if root is not None else [])]
+        code = f"import sys; sys.path[:0] = {paths!r}; import operations"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-B", "-c", code],
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                cwd=folder,
+            )
+        except subprocess.TimeoutExpired:
+            raise CarryError(
+                f"the carried text took more than {timeout:g} seconds to import. Move what takes "
+                "that long into an operation."
+            ) from None
+    if done.returncode != 0:
+        last = done.stderr.strip().split("\n")[-1]
+        raise CarryError(f"the carried text does not run in a fresh process: {last}")
+
+
+def _module_place(
+    name: str, function: Callable[..., Any], recorder: Recorder, modules: Modules
+) -> tuple[str, str] | None:
+    """Return the module and the qualified name of a function that can be imported."""
+    if getattr(function, "__globals__", None) is recorder.namespace:
+        return None
+    module_name = getattr(function, "__module__", None)
+    path = getattr(function, "__qualname__", "")
+    module = sys.modules.get(module_name or "")
+    if module is None or module_name in ("__main__", "builtins") or "<" in path or not path:
+        return None
+    if isinstance(function, types.BuiltinFunctionType | types.MethodType):
+        return None
+    found: Any = module
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if found is not function:
+        return None
+    file = modules.unreachable_file(module_name or "")
+    if file:
+        raise CarryError(
+            f"operation {name!r}: its function is in {file}, which the export cannot import. "
+            "Move it beside the notebook, or install it."
+        )
+    return module_name or "", path
+
+
+def _write(
+    closure: Closure,
+    own: Mapping[str, Piece],
+    imported: Mapping[str, tuple[str, str]],
+    modules: Modules,
+) -> Carried:
+    pieces = list(closure.pieces.values())
+    identifiers = _identifiers(own, pieces)
+    _keep_versions_in_order(pieces)
+    texts = [(piece, _text(piece)) for piece in ordered(pieces)]
+    lines, imported_as = _import_lines(imported, _taken(pieces))
+    heads = [text for piece, text in texts if piece.kind is Kind.IMPORT and text] + lines
+    heads = list(dict.fromkeys(heads))
+    rest = [text for piece, text in texts if piece.kind is not Kind.IMPORT and text]
+    future = [_FUTURE] if any(piece.statement.future for piece in pieces) else []
+    stand_ins = [closure.stand_ins[name] for name in sorted(closure.stand_ins)]
+    text = join([*future, *heads, *stand_ins, *rest])
+    _refuse_secrets(texts)
+    _check(text, closure.tolerated)
+    everything = {**identifiers, **imported_as}
+    return Carried(
+        text=text,
+        identifiers={name: everything[name] for name in (*own, *imported)},
+        warnings=tuple(closure.warnings),
+        packages=_packages(ast.parse(text), closure.modules_used, modules),
+    )
+
+
+def _identifiers(own: Mapping[str, Piece], pieces: list[Piece]) -> dict[str, str]:
+    """Give every operation's function a name of its own; the newest keeps the user's."""
+    by_name: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        for name in piece.statement.binds:
+            by_name.setdefault(name, []).append(piece)
+    taken = _taken(pieces)
+    used_above = {need for piece in pieces for need in piece.now}
+    for operation, piece in own.items():
+        name = piece.statement.binds[0]
+        newest = max(by_name[name], key=lambda one: one.statement.index)
+        if newest is not piece and not piece.renamed:
+            if piece in used_above or not _can_be_renamed(piece):
+                raise CarryError(
+                    f"operation {operation!r}: another definition is called {name!r} too. Give "
+                    "its function a name of its own."
+                )
+            piece.renamed = _free_name(name, taken)
+            taken.add(piece.renamed)
+    return {
+        operation: piece.renamed or piece.statement.binds[0] for operation, piece in own.items()
+    }
+
+
+def _can_be_renamed(piece: Piece) -> bool:
+    """Tell whether the function's name means the function wherever it stands in its text."""
+    node = piece.node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and part.id == node.name:
+            if not isinstance(part.ctx, ast.Load):
+                return False
+        elif part is not node and node.name in _bound_here(part):
+            return False
+    return True
+
+
+def _bound_here(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        return node.names
+    return [getattr(node, "arg", None) or "", getattr(node, "name", None) or ""]
+
+
+def _taken(pieces: Iterable[Piece]) -> set[str]:
+    taken = {*vars(builtins), *keyword.kwlist, "OPERATIONS"}
+    for piece in pieces:
+        taken.update(piece.statement.binds, piece.names.now, piece.names.later, piece.names.hints)
+    return taken
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    number = 2
+    while f"{name}_{number}" in taken:
+        number += 1
+    return f"{name}_{number}"
+
+
+def _keep_versions_in_order(pieces: list[Piece]) -> None:
+    """Put an older definition, and what was made from it, above the newer one of that name."""
+    by_name: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        if piece.kind is not Kind.IMPORT and not piece.renamed:
+            for name in piece.statement.binds:
+                by_name.setdefault(name, []).append(piece)
+    users: dict[Piece, list[Piece]] | None = None
+    for versions in by_name.values():
+        if len(versions) < 2:
+            continue
+        if users is None:
+            users = {}
+            for piece in pieces:
+                for need in piece.now:
+                    users.setdefault(need, []).append(piece)
+        versions.sort(key=lambda piece: piece.statement.index)
+        for older, newer in pairwise(versions):
+            newer.now[older] = None
+            for user in users.get(older, []):
+                if user is not newer and newer not in user.now:
+                    newer.now[user] = None
+
+
+def _text(piece: Piece) -> str:
+    node = piece.node
+    if piece.renamed:
+        return rename_function(piece.text, piece.renamed)
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        if _is_pulpos(node):
+            return ""
+        return trim_import(node, piece.text, piece.statement.binds, sorted(piece.needed))
+    return piece.text
+
+
+def _is_pulpos(node: ast.Import | ast.ImportFrom) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return (node.module or "").split(".")[0] == "pulpo"
+    return all(alias.name.split(".")[0] == "pulpo" for alias in node.names)
+
+
+def _import_lines(
+    imported: Mapping[str, tuple[str, str]], taken: set[str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return the import lines for the functions of modules, and what each is called here."""
+    lines: dict[str, None] = {}
+    expressions: dict[str, str] = {}
+    known: dict[tuple[str, str], str] = {}
+    for operation, (module, path) in imported.items():
+        first, _, rest = path.partition(".")
+        alias = known.get((module, first))
+        if alias is None:
+            alias = first if first not in taken else _free_name(first, taken)
+            taken.add(alias)
+            known[module, first] = alias
+            renamed = "" if alias == first else f" as {alias}"
+            lines[f"from {module} import {first}{renamed}"] = None
+        expressions[operation] = f"{alias}.{rest}" if rest else alias
+    return list(lines), expressions
+
+
+def _refuse_secrets(texts: Iterable[tuple[Piece, str]]) -> None:
+    for piece, text in texts:
+        for finding in find_secrets(text):
+            name = finding.name or piece.label
+            who = f"operation {piece.operation!r}" if piece.operation else "the export"
+            raise SecretError(
+                f"{who}: {name!r} in cell {piece.statement.cell} looks like a credential "
+                f"({finding.why}), and an export is a file that people share. Read it from the "
+                f'environment inside the operation: os.environ["{_variable(name)}"].'
+            )
+
+
+def _variable(name: str) -> str:
+    word = "".join(mark if mark.isalnum() else "_" for mark in name).strip("_").upper()
+    return word or "API_KEY"
+
+
+def _check(text: str, tolerated: set[str]) -> None:
+    """Compile the text and look for names that nothing binds, by another way than the closure's."""
+    try:
+        compile(text, "operations.py", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise CarryError(
+            f"what was carried does not compile: {error.msg} (line {error.lineno}). This is a "
+            "mistake of pulpo; please report it."
+        ) from error
+    table = symtable.symtable(text, "operations.py", "exec")
+    bound = {
+        one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()
+    }
+    bound |= {child.get_name() for child in table.get_children()}
+    known = bound | tolerated | set(vars(builtins)) | {"__name__", "__doc__", "__file__"}
+    todo = [table]
+    while todo:
+        one = todo.pop()
+        todo += one.get_children()
+        for symbol in one.get_symbols():
+            wanted = symbol.is_global() if one is not table else not symbol.is_assigned()
+            if wanted and symbol.is_referenced() and symbol.get_name() not in known:
+                raise CarryError(
+                    f"the carried text uses {symbol.get_name()!r}, which nothing in it defines. "
+                    "This is a mistake of pulpo; please report it."
+                )
+
+
+def _packages(node: ast.Module, used: Iterable[str], modules: Modules) -> tuple[str, ...]:
+    names = {name.split(".")[0] for name in used}
+    for part in ast.walk(node):
+        if isinstance(part, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in part.names}
+        elif isinstance(part, ast.ImportFrom) and not part.level:
+            names.add((part.module or "").split(".")[0])
+    return tuple(sorted(name for name in names if modules.is_third_party(name)))

@@ -1,0 +1,95 @@
+"""A notebook without a kernel: cells run in a namespace, the recorder watches."""
+
+from __future__ import annotations
+
+import __future__
+
+import ast
+import linecache
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pulpo.carry import Carried, Recorder, carry
+
+
+class Notebook:
+    """Cells are numbered from 1 in the order in which they run."""
+
+    def __init__(self, *cells: str) -> None:
+        self.names: dict[str, Any] = {
+            "__name__": "__main__",
+            "__builtins__": __builtins__,
+            "__pulpo_operation__": lambda line: None,
+        }
+        self.recorder = Recorder(self.names)
+        self.count = 0
+        self._flags = 0
+        for cell in cells:
+            self.run(cell)
+
+    def run(self, source: str, *, fails: bool = False) -> None:
+        """Run a cell as IPython does: statement by statement, the future import sticks."""
+        self.count += 1
+        file = f"<cell {self.count}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+        failed_line = None
+        try:
+            for node in ast.parse(source).body:
+                failed_line = node.lineno
+                code = compile(
+                    ast.Module(body=[node], type_ignores=[]),
+                    file,
+                    "exec",
+                    flags=self._flags,
+                    dont_inherit=True,
+                )
+                self._flags |= code.co_flags & __future__.annotations.compiler_flag
+                exec(code, self.names)
+            failed_line = None
+        except Exception:
+            if not fails:
+                raise
+        self.recorder.record(source, cell=self.count, failed_line=failed_line)
+
+    def carry(self, *functions: str, root: Path | None = None, also: Iterable[str] = ()) -> Carried:
+        """Carry functions; each is named after itself."""
+        return carry(
+            self.recorder, {name: self.names[name] for name in functions}, root=root, also=also
+        )
+
+    def __getitem__(self, name: str) -> Any:
+        return self.names[name]
+
+
+def run_elsewhere(carried: Carried, expression: str, folder: Path) -> str:
+    """Return what an expression prints in a fresh process, in another folder."""
+    (folder / "elsewhere").mkdir(exist_ok=True)
+    file = folder / "elsewhere" / "carried.py"
+    file.write_text(f"{carried.text}\n\nprint(repr({expression}))\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "error", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder / "elsewhere",
+    )
+    assert done.returncode == 0, f"{carried.text}\n{done.stderr}"
+    return done.stdout.rstrip("\n")
+
+
+def run_here(carried: Carried, expression: str) -> str:
+    """Return the same from a namespace of its own in this process, which is quicker."""
+    import types
+
+    module = types.ModuleType("carried")
+    sys.modules["carried"] = module  # dataclasses and pydantic look their module up
+    try:
+        code = compile(carried.text, "<carried>", "exec", dont_inherit=True)
+        exec(code, vars(module))
+        return repr(eval(expression, vars(module)))
+    finally:
+        del sys.modules["carried"]
