@@ -122,6 +122,11 @@ class Picture:
         """The picture as an SVG document of its own, for light and dark pages."""
         return svg(self.dot)
 
+    @property
+    def inline(self) -> str:
+        """The picture as an SVG element of a page, in whose theme it is shown."""
+        return self.svg.replace(_ALONE, _INLINE, 1)
+
     def save(self, path: str | Path) -> Path:
         """Write the picture as its suffix says: ``.svg .png .pdf .dot .gv`` or ``.txt``."""
         path = Path(path)
@@ -137,14 +142,13 @@ class Picture:
 
     def _repr_html_(self) -> str:
         alone = self.svg
-        inline = alone.replace(_ALONE, _INLINE, 1)
         least = re.search(r"min-width:\d+px", alone)
         data = base64.b64encode(alone.encode()).decode("ascii")
         return (
             f'<div class="pulpo-picture" style="overflow-x:auto"><style>{_SWITCH}</style>'
             f'<img alt="{escape(self.alt)}" style="max-width:100%;{least[0] if least else ""}" '
             f'src="data:image/svg+xml;base64,{data}">'
-            f'<div class="pulpo-inline" style="display:none">{inline}</div></div>'
+            f'<div class="pulpo-inline" style="display:none">{self.inline}</div></div>'
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
