@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import EditedFileError, ExportError
 
-__all__ = ["MANIFEST", "Written", "signed", "write_export"]
+__all__ = ["MANIFEST", "Written", "remove_export", "signed", "write_export"]
 
 MANIFEST = "manifest.json"
 _MARK = "# pulpo:sha256="
@@ -210,3 +210,30 @@ def _swap(new: Path, folder: Path) -> None:
         old.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_export(folder: Path, *, force: bool = False) -> list[str]:
+    """Remove the files that pulpo wrote, and folders that this leaves empty; return the files.
+
+    Raises
+    ------
+    EditedFileError
+        When one was edited by hand and ``force`` is not given; nothing is removed then.
+    """
+    old = _Old.read(folder)
+    if old.changed and not force:
+        raise EditedFileError(
+            f"not removed: {', '.join(sorted(old.changed))} in {folder.name}/ was edited by hand. "
+            "Move it away, or remove it with --force.",
+            files=tuple(sorted(old.changed)),
+        )
+    try:
+        for name in old.written:
+            (folder / name).unlink(missing_ok=True)
+        for inner in (folder / "orchestration", folder) if old.written else ():
+            shutil.rmtree(inner / "__pycache__", ignore_errors=True)
+            with contextlib.suppress(OSError):
+                inner.rmdir()  # kept while somebody else's files are in it
+    except OSError as error:
+        raise ExportError(f"cannot remove {folder.name}/: {error.strerror or error}.") from error
+    return sorted(old.written)

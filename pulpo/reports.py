@@ -22,8 +22,8 @@ class Answer:
     def __str__(self) -> str:
         raise NotImplementedError
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(str(self))
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         return f'<pre class="pulpo-text">{_escape(str(self))}</pre>'
@@ -34,7 +34,7 @@ def _escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Declared(Answer):
     """One line that answers a cell."""
 
@@ -47,7 +47,7 @@ class Declared(Answer):
         return self.message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Report(Answer):
     """What flows come out, what is wrong and how to mend it."""
 
@@ -122,7 +122,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Listing(Answer):
     """A table: a head and rows of text."""
 
@@ -152,7 +152,7 @@ class Listing(Answer):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Preview(Answer):
     """The generated code of some flows, by name."""
 
@@ -180,7 +180,7 @@ class Preview(Answer):
         return "".join(parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SourceView(Answer):
     """One operation: where it stands, what it takes and gives, and its source."""
 
@@ -201,7 +201,7 @@ class SourceView(Answer):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Exported(Answer):
     """What an export wrote, and where."""
 
@@ -229,8 +229,8 @@ class Exported(Answer):
 def highlighted(code: str) -> str:
     """Return Python code as HTML, in the colours of the notebook's own theme."""
     from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
+    from pygments.formatters.html import HtmlFormatter
+    from pygments.lexers.python import PythonLexer
 
     body = highlight(code, PythonLexer(), HtmlFormatter(nowrap=True))
     return f'<style>{_CODE_STYLE}</style><div class="pulpo-code"><pre>{body}</pre></div>'
