@@ -1,0 +1,414 @@
+"""The ``pulpo`` command, and `CLI`: the same from Python."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .errors import MissingProgramError, PulpoError, UnknownNameError, UsageError, did_you_mean
+from .session import Session, current
+
+__all__ = ["CLI", "IDLE", "app", "main"]
+
+#: Set in the kernel that reads a notebook: ``%pulpo run``, ``panel`` and ``export`` do nothing there.
+IDLE = "PULPO_IDLE"
+
+
+class CLI:
+    """The commands of ``pulpo`` over the operations that this process has declared.
+
+    Parameters
+    ----------
+    run_cache_dir
+        The export folder; what the settings say when left out.
+    verbose
+        Print what is done.
+    """
+
+    def __init__(
+        self, run_cache_dir: str | Path | None = None, verbose: bool | None = None
+    ) -> None:
+        from .settings import load_settings
+
+        self.settings = load_settings(cache_dir=run_cache_dir, verbose=verbose)
+        self._session = current()
+
+    def compile(self) -> Path:
+        """Compile the declared operations, write the export, and return its folder.
+
+        Raises
+        ------
+        BlockedFlowError, CarryError, ExportError
+            Nothing was written then.
+        """
+        report = self._session.compile()
+        report.raise_if_blocked()
+        exported = self._session.export(self.settings.cache_dir)
+        self._say(exported)
+        return exported.folder
+
+    def list_operations(self) -> list[str]:
+        """Return the names of the operations, in order."""
+        self._say(self._session.listing("operations"))
+        return [operation.name for operation in self._session.operations]
+
+    def list_models(self) -> list[str]:
+        """Return the short names of the models that operations take and give, in order."""
+        listing = self._session.listing("models")
+        self._say(listing)
+        return [row[0] for row in listing.rows]
+
+    def clean(self) -> list[str]:
+        """Remove the export, except for files that were edited by hand; return what was removed."""
+        from .exports import remove_export
+
+        removed = remove_export(self.settings.cache_dir)
+        self._say(f"{len(removed)} files removed from {self.settings.cache_dir}/")
+        return removed
+
+    def up(self) -> None:
+        """Start all services."""
+        raise _no_services("up", "prefect server start")
+
+    def down(self) -> None:
+        """Stop the services that pulpo started."""
+        raise _no_services("down", "stopping what you started")
+
+    def prefect(self, cmd: str = "start") -> None:
+        """Run Prefect's server."""
+        raise _no_services(f"prefect {cmd}", f"prefect server {cmd}")
+
+    def api(self, cmd: str = "start") -> None:
+        """Run the API."""
+        raise _no_services(f"api {cmd}", "the session's Python functions, such as pulpo.run()")
+
+    def db(self, cmd: str = "start") -> None:
+        """Run Prefect's database."""
+        raise _no_services(f"db {cmd}", "prefect server database")
+
+    def ui(self, cmd: str = "start") -> None:
+        """Serve the panel as a page."""
+        raise _no_services(f"ui {cmd}", "%pulpo panel in JupyterLab")
+
+    def init(self) -> None:
+        """Prepare Prefect's database."""
+        raise _no_services("init", "prefect server database upgrade -y")
+
+    def _say(self, what: object) -> None:
+        if self.settings.verbose:
+            print(what)
+
+
+def _no_services(command: str, instead: str) -> MissingProgramError:
+    return MissingProgramError(
+        f"'pulpo {command}' is not part of this version, which has no services yet. "
+        f"Use {instead} instead."
+    )
+
+
+# --- The command ------------------------------------------------------------------------------------
+
+app = typer.Typer(
+    name="pulpo",
+    help="Turn notebook cells and typed functions into orchestrated Prefect flows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SOURCE]...",
+        help="A notebook, or modules or packages (paths or dotted names); "
+        "default: [tool.pulpo] sources.",
+        show_default=False,
+    ),
+]
+Flow = Annotated[str | None, typer.Option("--flow", help="A flow or group; default: everything.")]
+Folder = Annotated[Path | None, typer.Option("--to", help="The export folder; default: run_cache.")]
+
+
+@app.command("compile")
+def compile_command(
+    sources: Sources = None,
+    to: Folder = None,
+    flow: Flow = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files edited by hand (each is kept as .bak).")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report only; write no export.")
+    ] = False,
+) -> None:
+    """Say which flows come out of SOURCE and what is wrong, and write the export."""
+    folder = _folder(to)
+    _on(sources, "compile", flow=flow, to=str(folder), force=force, dry_run=dry_run)
+
+
+@app.command("run")
+def run_command(
+    sources: Sources = None,
+    flow: Flow = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="A flow parameter; may be repeated."),
+    ] = None,
+) -> None:
+    """Run a flow of SOURCE on Prefect, and print what each operation did and the result."""
+    parameters = {}
+    for word in param or []:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--param takes NAME=VALUE, not {word!r}.")
+        parameters[name] = value
+    _on(sources, "run", flow=flow, parameters=parameters)
+
+
+@app.command("graph")
+def graph_command(
+    sources: Sources = None,
+    flow: Flow = None,
+    view: Annotated[
+        str, typer.Option("--view", help="What is drawn: both, dataflow or hierarchy.")
+    ] = "both",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file to write: .svg .png .pdf .dot or .txt."),
+    ] = None,
+) -> None:
+    """Draw the graph of SOURCE: as text, or into a file."""
+    target = str(output.absolute()) if output else None
+    _on(sources, "graph", flow=flow, view=view, output=target, shown=str(output or ""))
+
+
+@app.command("clean")
+def clean_command(
+    to: Folder = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove files edited by hand too.")
+    ] = False,
+) -> None:
+    """Remove the export: the files that pulpo wrote, and nothing else."""
+    from .exports import remove_export
+
+    folder = _folder(to)
+    removed = remove_export(folder, force=force)
+    typer.echo(f"{len(removed)} files removed from {folder.name}/")
+
+
+@app.command("version")
+def version_command(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Print the versions of pulpo, Prefect and Python."""
+    from importlib.metadata import version
+
+    found = {name: version(name) for name in ("pulpo", "prefect")}
+    found["python"] = ".".join(map(str, sys.version_info[:3]))
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        typer.echo("\n".join(f"{name} {number}" for name, number in found.items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the ``pulpo`` command; our errors end it with one line and status 1."""
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="pulpo")
+    except PulpoError as error:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"pulpo: {error}")
+        raise SystemExit(1) from None
+
+
+def _folder(given: Path | None) -> Path:
+    from .settings import load_settings
+
+    return load_settings(cache_dir=given).cache_dir.absolute()
+
+
+# --- Sources ----------------------------------------------------------------------------------------
+
+
+def _on(sources: Sequence[str] | None, action: str, **options: Any) -> None:
+    """Read the sources, then act on the session that they make."""
+    from .settings import load_settings
+
+    given = list(sources or load_settings().sources)
+    if not given:
+        raise UsageError(
+            "nothing to read: name a notebook, a module or a package, or set 'sources' under "
+            "[tool.pulpo] in pyproject.toml."
+        )
+    notebooks = [source for source in given if source.endswith(".ipynb")]
+    if notebooks and len(given) > 1:
+        raise UsageError("give one notebook alone, or modules and packages.")
+    if notebooks:
+        _act_in_notebook(Path(notebooks[0]), action, options)
+        return
+    for source in given:
+        _import(source)
+    act(current(), action, options)
+
+
+def act(session: Session, action: str, options: dict[str, Any]) -> None:
+    """Do one command on a session, and print what came of it."""
+    if action == "graph":
+        picture = session.graph(options["view"], flow=options["flow"])
+        if options["output"]:
+            picture.save(options["output"])
+            print(f"written to {options['shown']}")
+        else:
+            print(picture)
+        return
+    report = session.compile()
+    if action == "compile":
+        print(report)
+        report.raise_if_blocked()
+        if not options["dry_run"]:
+            print(session.export(options["to"], flow=options["flow"], force=options["force"]))
+        return
+    run = session.run(options["flow"], options["parameters"])
+    print(run)
+    run.raise_for_failure()
+
+
+def _import(source: str) -> None:
+    """Import a module or package by its path or its dotted name, and every module in it."""
+    path = Path(source)
+    if path.suffix == ".py" or path.is_dir() or "/" in source or os.sep in source:
+        if not path.exists():
+            raise UnknownNameError(f"there is no file or folder {source!r}.{_near(path)}")
+        folder = path.absolute().parent
+        name = path.stem
+        while (folder / "__init__.py").exists():
+            name, folder = f"{folder.name}.{name}", folder.parent
+    else:
+        name, folder = source, Path.cwd()
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"{source!r} cannot be imported: {name!r} is no module name. Rename it.")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module(name)
+        for _, inner, _ in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{name}."):
+            importlib.import_module(inner)
+    except PulpoError:
+        raise
+    except Exception as error:
+        where = _line_of(error)
+        raise UsageError(
+            f"{source!r} cannot be imported: {type(error).__name__}: {error}{where}"
+        ) from error
+
+
+def _near(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return did_you_mean(path.name, [each.name for each in (path.parent or Path()).iterdir()])
+    return ""
+
+
+def _line_of(error: BaseException) -> str:
+    traceback, place = error.__traceback__, ""
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if not file.startswith("<frozen") and file != __file__:
+            place = f" ({Path(file).name}, line {traceback.tb_lineno})"
+        traceback = traceback.tb_next
+    return place
+
+
+def _act_in_notebook(path: Path, action: str, options: dict[str, Any]) -> None:
+    """Execute a notebook in a fresh kernel, in its own folder, and act on its session there."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    if not path.is_file():
+        raise UnknownNameError(f"there is no notebook {str(path)!r}.{_near(path)}")
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except Exception as error:
+        raise UsageError(f"{str(path)!r} is no notebook: {error}") from error
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        allow_errors=True,
+        resources={"metadata": {"path": str(path.absolute().parent)}},
+    )
+    environment = {**os.environ, IDLE: "1"}
+    with client.setup_kernel(env=environment):
+        failed = _execute_cells(client, notebook)
+        cell = nbformat.v4.new_code_cell(_worker(action, options))
+        notebook.cells.append(cell)
+        client.execute_cell(cell, len(notebook.cells) - 1)
+    with _reraised(cell, failed):
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                stream = sys.stdout if output.name == "stdout" else sys.stderr
+                stream.write(output.text)
+    for number, why in failed:
+        typer.echo(
+            f"note: cell {number} failed, since nothing runs while a notebook is compiled: {why}",
+            err=True,
+        )
+
+
+def _execute_cells(client: Any, notebook: Any) -> list[tuple[int, str]]:
+    """Execute the cells; return those that failed after something in the notebook was idle.
+
+    Raises
+    ------
+    UsageError
+        When a cell fails of itself.
+    """
+    idle, failed = False, []
+    number = 0
+    for place, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        number += 1
+        idle = idle or bool(re.search(r"^[^#\n]*%pulpo\s+(run|export|panel)", cell.source, re.M))
+        client.execute_cell(cell, place)
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        if errors:
+            why = f"{errors[0].ename}: {errors[0].evalue}".splitlines()[0]
+            if not idle:
+                raise UsageError(f"cell {number} of the notebook failed: {why}")
+            failed.append((number, why))
+    return failed
+
+
+def _worker(action: str, options: dict[str, Any]) -> str:
+    return (
+        "from pulpo.cli import act as __pulpo_act\n"
+        "from pulpo.session import current as __pulpo_current\n"
+        f"__pulpo_act(__pulpo_current(), {action!r}, {options!r})"
+    )
+
+
+@contextlib.contextmanager
+def _reraised(cell: Any, failed: list[tuple[int, str]]) -> Iterator[None]:
+    """Print what the cell printed, then raise what it raised, as ours."""
+    yield
+    for output in cell.outputs:
+        if output.output_type == "error":
+            detail = (
+                "\n".join(output.traceback[1:]) if output.ename == "OperationFailedError" else ""
+            )
+            raise PulpoError(f"{output.evalue}" + (f"\n{detail}" if detail else ""))
+
+
+if __name__ == "__main__":
+    main()
