@@ -8,6 +8,7 @@ import contextvars
 import ctypes
 import functools
 import inspect
+import json
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -325,8 +326,21 @@ def _print(result: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    dump = getattr(value, "model_dump_json", None)
-    return str(dump(indent=2)) if callable(dump) else str(value)
+    dump = getattr(value, "model_dump", None)
+    if not callable(dump):
+        return str(value)
+    return json.dumps(_shortened(dump(mode="json")), indent=2, ensure_ascii=False)
+
+
+def _shortened(value: Any) -> Any:
+    """Return JSON with texts that nobody reads, such as those of pictures, cut short."""
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shortened(item) for item in value]
+    if isinstance(value, str) and len(value) > 2000:
+        return f"{value[:40]}… ({len(value)} characters)"
+    return value
 
 
 @contextmanager
