@@ -68,13 +68,15 @@ def parse_command(line: str) -> tuple[Command, argparse.Namespace]:
     words = split(line)
     if not words or words[0] in ("-h", "--help"):
         raise HelpRequested(help_text())
-    command = COMMANDS.get(words[0])
-    if command is None:
-        hint = did_you_mean(words[0], COMMANDS)
-        raise UsageError(
-            f"%pulpo has no subcommand {words[0]!r}.{hint} It has: {', '.join(COMMANDS)}."
-        )
+    command = _command(words[0])
     return command, parser_of(command.name).parse(words[1:])
+
+
+def _command(name: str) -> Command:
+    if name not in COMMANDS:
+        hint = did_you_mean(name, COMMANDS)
+        raise UsageError(f"%pulpo has no subcommand {name!r}.{hint} It has: {', '.join(COMMANDS)}.")
+    return COMMANDS[name]
 
 
 @cache
@@ -172,7 +174,7 @@ def _progress() -> ProgressLine:
 def _help(_session: Session, arguments: argparse.Namespace) -> Any:
     if arguments.subcommand is None:
         return Text(help_text())
-    return Text(parser_of(parse_command(arguments.subcommand)[0].name).format_help().rstrip())
+    return Text(parser_of(_command(arguments.subcommand).name).format_help().rstrip())
 
 
 def _panel(_session: Session, _arguments: argparse.Namespace) -> Any:

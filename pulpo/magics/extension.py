@@ -124,7 +124,7 @@ class Extension:
             identity=cell.identity if cell else "",
             flags=arguments.flags,
         )
-        show(declared)
+        show({"text/plain": str(declared)}, raw=True)
         _warm_up()
 
     async def arun(self, line: str) -> Any:

@@ -1,0 +1,587 @@
+"""The magics in a real IPython shell."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets.config import Config
+
+from pulpo.session import Session, current
+
+MODELS = """
+from typing import NewType
+Raw = NewType("Raw", dict)
+Clean = NewType("Clean", dict)
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What running one cell gave."""
+
+    value: Any
+    error: BaseException | None
+    text: str
+
+
+class Notebook:
+    """A shell that runs cells as a frontend does."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.names = shell.user_ns
+
+    def run(self, cell: str, *, identity: str | None = None) -> Answer:
+        source = textwrap.dedent(cell).lstrip("\n")
+        with capture_output() as captured:
+            result = self.shell.run_cell(source, store_history=True, cell_id=identity)
+        shown = [output.data.get("text/plain", "") for output in captured.outputs]
+        return Answer(
+            result.result,
+            result.error_before_exec or result.error_in_exec,
+            re.sub(r"Out\[\d+\]: \n?", "", "\n".join([captured.stdout, *shown])).strip(),
+        )
+
+    def complete(self, text: str) -> list[str]:
+        with provisionalcompleter():
+            return [item.text for item in self.shell.Completer.completions(text, len(text))]
+
+
+@pytest.fixture
+def bare(private_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    """A shell without pulpo."""
+    monkeypatch.setenv("PULPO_NO_WARMUP", "1")
+    main = sys.modules["__main__"]
+    InteractiveShell.clear_instance()
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell.instance(config=config)
+    try:
+        yield Notebook(shell)
+    finally:
+        if "pulpo" in shell.extension_manager.loaded:
+            shell.extension_manager.unload_extension("pulpo")
+        current().clear()
+        atexit.unregister(shell.atexit_operations)
+        shell.atexit_operations()
+        InteractiveShell.clear_instance()
+        sys.modules["__main__"] = main
+
+
+@pytest.fixture
+def notebook(bare: Notebook) -> Notebook:
+    """A shell with pulpo and two models."""
+    bare.run("%load_ext pulpo")
+    bare.run(MODELS)
+    return bare
+
+
+@pytest.fixture
+def session(notebook: Notebook) -> Session:
+    return current()
+
+
+def names(session: Session) -> list[str]:
+    return [operation.name for operation in session.registry]
+
+
+# --- Declaring ----------------------------------------------------------------------------------
+
+
+def test_a_cell_answers_with_one_line(notebook: Notebook, session: Session) -> None:
+    answer = notebook.run(
+        """
+        %%operation parsing.clean --retries 2 --tags a,b
+        def clean(raw: Raw, pages: int = 3) -> Clean:
+            return raw
+        """
+    )
+    assert answer.text == "parsing.clean: clean(raw: Raw, pages: int = 3) -> Clean"
+    assert answer.error is None
+    (operation,) = session.operations
+    assert (operation.options.retries, operation.options.tags) == (2, ("a", "b"))
+    assert operation.cell == "cell 3"
+    assert notebook.names["clean"]({"a": 1}) == {"a": 1}
+
+
+def test_the_last_value_of_the_cell_is_its_result(notebook: Notebook, session: Session) -> None:
+    answer = notebook.run("%operation a.f\ndef f(raw: Raw) -> Clean:\n    return raw\nf({'x': 1})")
+    assert answer.value == {"x": 1}
+    answer = notebook.run("%operation a.f\ndef f(raw: Raw) -> Clean:\n    return raw\nf({'x': 1});")
+    assert "{'x': 1}" not in answer.text
+    assert names(session) == ["a.f"]
+
+
+def test_a_run_again_cell_replaces_the_operation_in_its_place(
+    notebook: Notebook, session: Session
+) -> None:
+    notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean: ...")
+    notebook.run("%%operation a.g\ndef g(clean: Clean): ...")
+    notebook.run("%%operation a.f\ndef f(raw: Raw, n: int) -> Clean: ...")
+    assert names(session) == ["a.f", "a.g"]
+    assert [port.name for port in session.operations[0].ports] == ["raw", "n"]
+
+
+def test_the_same_cell_with_a_new_name_replaces_the_old_name_and_says_so(
+    notebook: Notebook, session: Session
+) -> None:
+    notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean: ...", identity="one")
+    notebook.run("%%operation a.g\ndef g(raw: Raw) -> Clean: ...", identity="two")
+    answer = notebook.run("%%operation a.h\ndef f(raw: Raw) -> Clean: ...", identity="one")
+    assert names(session) == ["a.h", "a.g"]
+    assert "a.f" in answer.text
+
+
+def test_helpers_stand_beside_the_operation(notebook: Notebook, session: Session) -> None:
+    notebook.run("%%operation a.f\ndef _help(): ...\ndef f(raw: Raw): ...\ndef _more(): ...")
+    notebook.run("%%operation a.g --function g\ndef g(raw: Raw): ...\ndef helper(): ...")
+    assert [o.function_name for o in session.operations] == ["f", "g"]
+
+
+def test_a_bare_body_becomes_a_function(notebook: Notebook, session: Session) -> None:
+    cell = '''
+    %%operation parsing.clean --in raw:Raw --in pages:int=3 --out cleaned:Clean
+    # A comment stays.
+    text = """
+    as it
+      stands"""
+    cleaned = {**raw, "text": text, "pages": pages}
+    '''
+    answer = notebook.run(cell)
+    assert answer.text == "parsing.clean: clean(raw: Raw, pages: int = 3) -> Clean"
+    assert notebook.names["clean"]({"a": 1}) == {
+        "a": 1,
+        "text": "\nas it\n  stands",
+        "pages": 3,
+    }
+    source = inspect.getsource(notebook.names["clean"])
+    assert source.startswith(
+        "def clean(raw: Raw, pages: int = 3) -> Clean:\n    # A comment stays.\n"
+    )
+    assert "cleaned" not in notebook.names
+    assert names(session) == ["parsing.clean"]
+
+
+def test_a_decorated_function_is_the_one_that_is_declared(
+    notebook: Notebook, session: Session
+) -> None:
+    notebook.run(
+        """
+        import functools
+        def twice(function):
+            @functools.wraps(function)
+            def both(*args): return function(*args), function(*args)
+            return both
+        """
+    )
+    notebook.run("%%operation a.f\ndef f(raw: Raw): ...\nf = twice(f)")
+    assert session.operations[0].function is notebook.names["f"]
+
+
+# --- What IPython does stays IPython's ----------------------------------------------------------
+
+
+def frames(error: BaseException | None) -> list[tuple[str, int]]:
+    found = []
+    traceback = error.__traceback__ if error else None
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        found.append((code.co_name, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return found
+
+
+def test_tracebacks_point_at_the_lines_of_the_cell(notebook: Notebook) -> None:
+    answer = notebook.run(
+        """
+        %%operation a.f --retries 2
+        def f(raw: Raw) -> Clean:
+            x = 1
+            return x / 0
+
+        f({})
+        """
+    )
+    assert frames(answer.error)[-2:] == [("<module>", 6), ("f", 4)]
+
+
+def test_tracebacks_of_a_bare_body_point_at_its_lines(notebook: Notebook) -> None:
+    notebook.run("%%operation a.f --in raw:Raw --out x:Clean\n\nx = 1\nx = x / 0")
+    assert frames(notebook.run("f({})").error)[-1] == ("f", 4)
+
+
+def test_the_source_and_the_file_of_an_operation_are_known(notebook: Notebook) -> None:
+    notebook.run("%%operation a.f\n# first\ndef f(raw: Raw) -> Clean:\n    return raw  # here\n")
+    function = notebook.names["f"]
+    assert inspect.getsource(function) == "def f(raw: Raw) -> Clean:\n    return raw  # here\n"
+    assert function.__code__.co_firstlineno == 3
+    plain = notebook.run("def g(): ...") and notebook.names["g"]
+    # The debugger finds a cell by its file's name, which IPython makes from the raw cell.
+    own, other = (Path(f.__code__.co_filename) for f in (function, plain))
+    assert own.parent == other.parent
+
+
+def test_a_cell_may_await_and_use_other_magics(notebook: Notebook, session: Session) -> None:
+    answer = notebook.run(
+        """
+        %%operation a.f
+        import asyncio
+        await asyncio.sleep(0)
+        words = !echo hello
+        async def f(raw: Raw) -> Clean:
+            return raw
+        %time 1 + 1
+        await f({"words": list(words)})
+        """
+    )
+    assert answer.error is None
+    assert answer.value == {"words": ["hello"]}
+    assert names(session) == ["a.f"]
+
+
+@pytest.mark.parametrize("magic", ["%%time", "%%capture"])
+def test_a_magic_above_works(notebook: Notebook, session: Session, magic: str) -> None:
+    answer = notebook.run(f"{magic}\n%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return raw")
+    assert answer.error is None
+    assert names(session) == ["a.f"]
+    assert session.operations[0].cell == "cell 3"
+
+
+def test_run_cell_magic_works(notebook: Notebook, session: Session) -> None:
+    notebook.shell.run_cell_magic("operation", "a.f", "def f(raw: Raw) -> Clean:\n    return raw")
+    assert names(session) == ["a.f"]
+    assert inspect.getsource(notebook.names["f"]).startswith("def f(")
+
+
+def test_a_syntax_error_is_pythons_own(notebook: Notebook, session: Session) -> None:
+    answer = notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return return")
+    assert isinstance(answer.error, SyntaxError)
+    assert answer.error.lineno == 3
+    assert names(session) == []
+
+
+# --- Bad input ----------------------------------------------------------------------------------
+
+BAD = {
+    "%%operation ../x\ny = 1\ndef f(): ...": "InvalidNameError: operation name '../x' is not valid",
+    "%%operation class.def\ndef f(): ...": "InvalidNameError: operation name 'class.def'",
+    "%%operation main.x\ndef f(): ...": "InvalidNameError: operation name 'main.x'",
+    "%%operation a.f\ny = 1\nimport os": "has no function, only an assignment and an import",
+    "%%operation a.f": "UsageError: %%operation a.f: the cell is empty.",
+    "%%operation a.f\ndef g(): ...\ndef h(): ...": "several functions (g, h). Pick one with",
+    "%%operation a.f --retires 2\ndef g(): ...": "no flag '--retires'. Did you mean '--retries'?",
+    "%%operation a.f --after ../x\ndef g(): ...": "InvalidNameError: operation name '../x'",
+    "%%operation a.f --timeout 0\ndef g(): ...": "timeout cannot be 0",
+    "%%operation a.f --out x:Clean\ny = 1": "the cell never sets 'x', which --out gives.",
+    "if True:\n    %operation a.f": "%operation a.f goes on the first line of its cell",
+    "if True: pass\n%%operation a.f\ndef f(): ...": "goes on the first line of its cell",
+    "%pulpo complie": "no subcommand 'complie'. Did you mean 'compile'? It has: compile,",
+    "%pulpo graph --veiw both": "%pulpo graph: there is no flag '--veiw'. Did you mean '--view'?",
+    "%pulpo graph --view all": "--view is one of both, dataflow, hierarchy, not 'all'.",
+    "%pulpo list things": "is one of operations, models, flows, not 'things'.",
+    "%pulpo show": "%pulpo show: what is missing is OPERATION.",
+    "%pulpo show nothing": "UnknownNameError: there is no operation 'nothing'.",
+    "%pulpo remove kepd": "Did you mean 'kept'?",
+    "%pulpo run --param query": "--param takes name=value or name=@variable, not 'query'.",
+    "%pulpo run --param a=1 --param a=2": "--param gives 'a' twice.",
+    "%pulpo run --param raw=@Clea": "no variable 'Clea' in the notebook. Did you mean 'Clean'?",
+    "%pulpo graph 'x": 'cannot read "graph \'x": no closing quotation.',
+}
+
+
+@pytest.mark.parametrize("cell", BAD)
+def test_bad_input_is_one_clear_line_and_changes_nothing(
+    notebook: Notebook, session: Session, cell: str
+) -> None:
+    notebook.run("%%operation kept\ndef kept(raw: Raw) -> Clean: ...")
+    before = {name for name in notebook.names if not name.startswith("_")}
+    answer = notebook.run(cell)
+    assert answer.error is not None
+    assert BAD[cell] in answer.text
+    assert "\n" not in answer.text
+    assert names(session) == ["kept"]
+    assert {name for name in notebook.names if not name.startswith("_")} == before
+
+
+def test_a_function_that_makes_no_operation_leaves_the_registry(
+    notebook: Notebook, session: Session
+) -> None:
+    notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean: ...")
+    answer = notebook.run("%%operation a.f\ndef f(raw: Raw | Clean) -> Clean: ...")
+    assert type(answer.error).__name__ == "ModelError"
+    assert "\n" not in answer.text
+    assert [port.name for port in session.operations[0].ports] == ["raw"]
+
+
+def test_an_error_of_ours_is_not_hidden(
+    notebook: Notebook, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Session, function: Any, **_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Session, "declare", broken)
+    answer = notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean: ...")
+    assert isinstance(answer.error, ZeroDivisionError)
+    assert "a bug" in answer.text
+    assert "Traceback" in answer.text
+
+
+# --- Help ---------------------------------------------------------------------------------------
+
+SUBCOMMANDS = [
+    "compile",
+    "graph",
+    "list",
+    "show",
+    "preview",
+    "run",
+    "export",
+    "check",
+    "panel",
+    "status",
+    "remove",
+    "clear",
+    "help",
+]
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_every_subcommand_has_help(notebook: Notebook, name: str) -> None:
+    by_flag = notebook.run(f"%pulpo {name} --help").text
+    assert by_flag.startswith(f"usage: %pulpo {name}")
+    assert notebook.run(f"%pulpo help {name}").text == by_flag
+
+
+def test_help_lists_the_subcommands(notebook: Notebook) -> None:
+    for cell in ("%pulpo help", "%pulpo", "%pulpo --help"):
+        text = notebook.run(cell).text
+        assert [line.split()[0] for line in text.splitlines()[2:-2]] == SUBCOMMANDS
+    assert notebook.shell.find_line_magic("pulpo").__doc__ == text
+
+
+def test_help_of_an_operation_does_nothing_else(notebook: Notebook, session: Session) -> None:
+    answer = notebook.run("%%operation a.f --help\ny = 1\ndef f(): ...")
+    assert answer.text.startswith("usage: %%operation")
+    assert "y" not in notebook.names
+    assert names(session) == []
+    assert "--retry-delay" in notebook.shell.find_cell_magic("operation").__doc__
+
+
+# --- %pulpo -------------------------------------------------------------------------------------
+
+
+def fill(notebook: Notebook) -> None:
+    notebook.run("%%operation load.fetch\ndef fetch(query: str) -> Raw: ...")
+    notebook.run("%%operation load.clean\ndef clean(raw: Raw) -> Clean: ...")
+    notebook.run("%%operation report\ndef report(clean: Clean): ...")
+
+
+def test_subcommands_give_the_sessions_results(notebook: Notebook, session: Session) -> None:
+    fill(notebook)
+    assert "load_flow" in notebook.run("%pulpo compile").text
+    assert str(notebook.run("x = %pulpo list models\nx").value) == str(session.listing("models"))
+    assert "def fetch(query: str)" in notebook.run("%pulpo show load.fetch").text
+    assert "load_flow" in notebook.run("%pulpo preview load").text
+    assert "3 operations" in notebook.run("%pulpo check").text
+    assert notebook.run("%pulpo status").value is not None
+    assert notebook.run("%pulpo remove report").error is None
+    assert names(session) == ["load.fetch", "load.clean"]
+    assert notebook.run("%pulpo clear").error is None
+    assert names(session) == []
+
+
+def test_a_graph_is_a_picture_or_text(notebook: Notebook) -> None:
+    fill(notebook)
+    picture = notebook.run("%pulpo graph load --view dataflow   # what's in it").value
+    assert "<svg" in picture.svg
+    assert notebook.run("%pulpo graph load --view dataflow --text").text == str(picture)
+
+
+def test_compile_reports_and_then_fails_when_a_flow_is_blocked(
+    notebook: Notebook, session: Session
+) -> None:
+    notebook.run("%%operation a.x\ndef x(raw: Raw) -> Clean: ...")
+    notebook.run("%%operation b.y\ndef y() -> Raw: ...")
+    notebook.run("%%operation c.z\ndef z() -> Raw: ...")
+    answer = notebook.run("%pulpo compile")
+    assert type(answer.error).__name__ == "BlockedFlowError"
+    assert "a_flow" in answer.text
+    assert answer.text.count("BlockedFlowError") == 1
+    assert names(session) == ["a.x", "b.y", "c.z"]
+
+
+def test_a_magic_keeps_braces_and_dollars_as_they_are(notebook: Notebook) -> None:
+    fill(notebook)
+    answer = notebook.run("query = 1\n%pulpo show '{query}$query'")
+    assert "'{query}$query'" in str(answer.error)
+
+
+def test_an_export_lands_in_the_folder_that_was_asked_for(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(notebook)
+    answer = notebook.run("%pulpo export --to out/flows")
+    assert answer.error is None
+    assert (tmp_path / "out/flows/operations.py").is_file()
+
+
+# --- Completion ---------------------------------------------------------------------------------
+
+
+def test_completion_knows_subcommands_flags_and_names(notebook: Notebook) -> None:
+    fill(notebook)
+    assert notebook.complete("%pulpo co") == ["compile"]
+    assert notebook.complete("x = %pulpo st") == ["status"]
+    assert notebook.complete("%pulpo show load.") == ["load.fetch", "load.clean"]
+    assert notebook.complete("%pulpo graph --vi") == ["--view"]
+    assert notebook.complete("%pulpo graph --view d") == ["dataflow"]
+    assert notebook.complete("%pulpo graph lo") == ["load", "load_flow"]
+    assert notebook.complete("%pulpo list m") == ["models"]
+    assert notebook.complete("%%operation a.x --ret") == ["--retries", "--retry-delay"]
+    assert notebook.complete("%%operation a.x --after re") == ["report"]
+    assert notebook.complete("%%operation a.x --in raw:R") == ["raw:Raw"]
+    assert notebook.complete("%operation a.x --bind raw=load.f") == ["raw=load.fetch"]
+    assert notebook.complete("%pulpo run --param raw=@Cl") == ["raw=@Clean"]
+
+
+def test_completion_elsewhere_is_ipythons(notebook: Notebook) -> None:
+    assert "Clean" in notebook.complete("x = Cle")
+    assert "%pulpo" in notebook.complete("%pul")
+
+
+# --- Loading ------------------------------------------------------------------------------------
+
+
+def parts(shell: InteractiveShell) -> list[int]:
+    lists = (
+        shell.input_transformers_cleanup,
+        shell.input_transformers_post,
+        shell.ast_transformers,
+        shell.Completer.custom_matchers,
+        shell.events.callbacks["pre_run_cell"],
+        shell.events.callbacks["post_run_cell"],
+        shell.magics_manager.magics["line"],
+        shell.magics_manager.magics["cell"],
+    )
+    return [len(each) for each in lists]
+
+
+def test_loading_twice_and_unloading_leave_nothing_behind(bare: Notebook) -> None:
+    before = parts(bare.shell)
+    bare.run("%load_ext pulpo")
+    loaded = parts(bare.shell)
+    assert loaded != before
+    bare.run("%load_ext pulpo")
+    bare.run("import pulpo; pulpo.load_ipython_extension(get_ipython())")
+    assert parts(bare.shell) == loaded
+    bare.run("%reload_ext pulpo")
+    assert parts(bare.shell) == loaded
+    bare.run("%unload_ext pulpo")
+    assert parts(bare.shell) == before
+    answer = bare.run("%%operation a.f\ndef f(): ...")
+    assert str(answer.error) == "Cell magic `%%operation` not found."
+
+
+def test_reloading_keeps_the_session(notebook: Notebook, session: Session) -> None:
+    notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean: ...")
+    notebook.run("%reload_ext pulpo")
+    assert current() is session
+    assert names(session) == ["a.f"]
+    notebook.run("%%operation a.g\ndef g(raw: Raw) -> Clean: ...")
+    assert names(session) == ["a.f", "a.g"]
+
+
+def test_a_reset_of_the_namespace_leaves_the_magics(notebook: Notebook, session: Session) -> None:
+    notebook.run("%reset -f")
+    notebook.run(MODELS)
+    assert notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean: ...").error is None
+    assert names(session) == ["a.f"]
+
+
+def test_loading_imports_nothing_slow(private_env: dict[str, str]) -> None:
+    code = (
+        "import sys; from IPython.core.interactiveshell import InteractiveShell;"
+        "shell = InteractiveShell.instance(); shell.run_cell('%load_ext pulpo');"
+        "assert 'pulpo' in shell.extension_manager.loaded;"
+        "print(sorted({'prefect', 'networkx', 'graphviz', 'pygraphviz', 'ipywidgets', 'anywidget'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=private_env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+# --- The record ---------------------------------------------------------------------------------
+
+
+def exported(notebook: Notebook, folder: Path) -> str:
+    answer = notebook.run(f"%pulpo export --to {folder.name}/flows")
+    assert answer.error is None, answer.text
+    return (folder / "flows/operations.py").read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "out"
+
+
+def test_cells_from_before_loading_are_known(bare: Notebook, folder: Path) -> None:
+    bare.run(MODELS)
+    bare.run("def helper(raw):\n    return raw  # from before")
+    bare.run("%load_ext pulpo\nlimit = 3")
+    bare.run("%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return helper(raw), limit")
+    text = exported(bare, folder)
+    assert "return raw  # from before" in text
+    assert "limit = 3" in text
+
+
+def test_cells_while_unloaded_are_known_after_reloading(notebook: Notebook, folder: Path) -> None:
+    notebook.run("%unload_ext pulpo")
+    notebook.run("def helper(raw):\n    return raw")
+    notebook.run("%load_ext pulpo")
+    notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return helper(raw)")
+    assert "def helper(raw):" in exported(notebook, folder)
+
+
+def test_a_failed_cell_gives_what_stands_above_the_failure(
+    notebook: Notebook, folder: Path
+) -> None:
+    notebook.run("def helper(raw):\n    return raw\n\nhelper(1 / 0)\n")
+    notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return helper(raw)\nf(1 / 0)")
+    assert "def helper(raw):" in exported(notebook, folder)
+
+
+@pytest.mark.parametrize("magic", ["%%time", "%%capture"])
+def test_what_a_magic_compiles_is_recorded(notebook: Notebook, folder: Path, magic: str) -> None:
+    notebook.run(f"{magic}\ndef helper(raw):\n    return raw")
+    notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return helper(raw)")
+    assert "def helper(raw):" in exported(notebook, folder)
+
+
+def test_a_bare_body_is_exported_as_the_function_it_became(
+    notebook: Notebook, folder: Path
+) -> None:
+    notebook.run("%%operation a.f --in raw:Raw --out clean:Clean\nclean = raw  # as it was")
+    text = exported(notebook, folder)
+    assert "def f(raw: Raw) -> Clean:\n    clean = raw  # as it was\n    return clean\n" in text
+    assert "__pulpo" not in text

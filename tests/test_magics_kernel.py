@@ -1,0 +1,274 @@
+"""The magics in a real kernel, as a notebook's frontend drives it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+
+SECONDS = 120
+NBVAL = Path(__file__).parent.parent / "pulpo/nbval.cfg"
+MODELS = """
+%load_ext pulpo
+from typing import NewType
+Raw = NewType("Raw", dict)
+Clean = NewType("Clean", dict)
+"""
+FETCH = "%%operation load.fetch\ndef fetch(query: str) -> Raw:\n    return {'query': query}"
+CLEAN = "%%operation load.clean\ndef clean(raw: Raw) -> Clean:\n    return {**raw, 'clean': True}"
+
+
+class Kernel:
+    """A kernel and its client; `run` gives a cell's outputs."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self.manager = manager
+        self.client = client
+
+    def send(self, cell: str, *, identity: str = "") -> str:
+        content = {
+            "code": textwrap.dedent(cell).strip(),
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
+        metadata = {"cellId": identity} if identity else {}
+        message = self.client.session.msg("execute_request", content, metadata=metadata)
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def outputs(self, request: str) -> list[dict[str, Any]]:
+        found = []
+        while True:
+            message = self.client.get_iopub_msg(timeout=SECONDS)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            if message["content"].get("execution_state") == "idle":
+                return found
+            if message["msg_type"] not in ("status", "execute_input"):
+                found.append({"type": message["msg_type"], **message["content"]})
+
+    def run(self, cell: str, *, identity: str = "") -> list[dict[str, Any]]:
+        return self.outputs(self.send(cell, identity=identity))
+
+    def text(self, cell: str, *, identity: str = "") -> str:
+        return "\n".join(plain(output) for output in self.run(cell, identity=identity)).strip()
+
+
+def plain(output: dict[str, Any]) -> str:
+    if output["type"] == "error":
+        return f"{output['ename']}: {output['evalue']}"
+    return str(output.get("text", "") or output.get("data", {}).get("text/plain", ""))
+
+
+@pytest.fixture
+def kernel(private_env: dict[str, str], tmp_path: Path) -> Iterator[Kernel]:
+    manager = KernelManager()
+    manager.start_kernel(env=private_env | {"PULPO_NO_WARMUP": "1"}, cwd=str(tmp_path))
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=SECONDS)
+        started = Kernel(manager, client)
+        started.run(MODELS)
+        yield started
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+
+
+def test_cells_answer_fail_and_are_renamed(kernel: Kernel) -> None:
+    signature = "f(raw: Raw) -> Clean"
+    cell = "def f(raw: Raw) -> Clean:\n    return 1 / 0"
+    (answer,) = kernel.run(f"%%operation a.f\n{cell}", identity="one")
+    assert (answer["type"], answer["data"]) == (
+        "display_data",
+        {"text/plain": f"a.f: {signature}"},
+    )
+
+    renamed = kernel.text(f"%%operation a.g\n{cell}", identity="one")
+    assert renamed.startswith(f"a.g: {signature}")
+    assert "a.f" in renamed
+
+    (error,) = kernel.run("f({})")
+    assert error["ename"] == "ZeroDivisionError"
+    assert "line 3" in "\n".join(error["traceback"])
+
+    (error,) = kernel.run("%%operation ../x\ndef g(raw: Raw): ...")
+    assert (error["type"], error["ename"]) == ("error", "InvalidNameError")
+    assert len(error["traceback"]) == 1
+    assert "\n" not in error["traceback"][0]
+
+    request = kernel.send("%%operation a.f\nawait later")
+    reply = kernel.client.get_shell_msg(timeout=SECONDS)
+    while reply["parent_header"].get("msg_id") != request:
+        reply = kernel.client.get_shell_msg(timeout=SECONDS)
+    assert reply["content"]["status"] == "error"
+    assert kernel.text(
+        "'g' in dir(), [o.name for o in __import__('pulpo').OperationRegistry.list_all()]"
+    ) == ("(False, ['a.g'])")
+
+
+def test_a_frontend_completes_through_the_kernel(kernel: Kernel) -> None:
+    kernel.run(FETCH)
+    request = kernel.client.complete("%pulpo show load.", 17)
+    reply = kernel.client.get_shell_msg(timeout=SECONDS)
+    while reply["parent_header"].get("msg_id") != request:
+        reply = kernel.client.get_shell_msg(timeout=SECONDS)
+    content = reply["content"]
+    assert content["matches"] == ["load.fetch"]
+    assert (content["cursor_start"], content["cursor_end"]) == (12, 17)
+
+
+def test_the_debugger_finds_the_cell(kernel: Kernel) -> None:
+    source = "%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return raw"
+    kernel.run(source)
+    same = kernel.text(
+        "from ipykernel.compiler import get_file_name\n"
+        f"f.__code__.co_filename == get_file_name({source!r})"
+    )
+    assert same == "True"
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+def test_runs_are_awaited_and_fall_back_to_a_thread(kernel: Kernel) -> None:
+    kernel.run(FETCH)
+    kernel.run(CLEAN)
+    outputs = kernel.run(
+        """
+        import asyncio
+        home = asyncio.get_running_loop()
+        run = %pulpo run load --param query=python
+        run["load.clean"]
+        """
+    )
+    assert outputs[-1]["data"]["text/plain"] == "{'query': 'python', 'clean': True}"
+    shown = [output for output in outputs if "display" in output["type"]]
+    assert {output["data"]["text/plain"] for output in shown} == {"load_flow: 2 operations"}
+    assert len({output["transient"]["display_id"] for output in shown}) == 1
+    assert "done 2/2" in shown[-1]["data"]["text/html"]
+    assert [output["type"] for output in outputs if "display" in output["type"]].count(
+        "display_data"
+    ) == 1
+
+    # Its own loop runs the operations where that is possible, and another one elsewhere.
+    kernel.run(
+        """
+        %%operation load.where
+        async def where(raw: Raw):
+            loops.append(asyncio.get_running_loop())
+        """
+    )
+    kernel.run("loops = []")
+    kernel.run("home = __import__('asyncio').get_event_loop()\n%pulpo run --param query=x")
+    kernel.run(
+        """
+        def call():
+            result = %pulpo run --param query=x
+            return result
+        kept = call()
+        """
+    )
+    kernel.run("%%time\nkept = %pulpo run --param query=x")
+    assert kernel.text("[loop is home for loop in loops]") == "[True, False, False]"
+    assert kernel.text("kept['load.fetch']") == "{'query': 'x'}"
+
+    kernel.run("raw = {'live': 1}")
+    kernel.run("%pulpo remove load.fetch")
+    assert kernel.text("run = %pulpo run --param raw=@raw\nrun['load.clean']").endswith(
+        "{'live': 1, 'clean': True}"
+    )
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+def test_a_failing_run_and_an_interrupted_run_leave_the_kernel_usable(kernel: Kernel) -> None:
+    kernel.run("%%operation a.f\ndef f() -> Raw:\n    return 1 / 0")
+    kernel.run("%%operation a.g\ndef g(raw: Raw) -> Clean: ...")
+    outputs = kernel.run("%pulpo run")
+    assert outputs[-1]["type"] == "error"
+    assert outputs[-1]["ename"] == "OperationFailedError"
+    traceback = "\n".join(outputs[-1]["traceback"])
+    assert "return 1 / 0" in traceback
+    assert "a.g" in traceback
+
+    kernel.run("%%operation a.f\nasync def f() -> Raw:\n    await __import__('asyncio').sleep(600)")
+    request = kernel.send("%pulpo run")
+    while True:  # until it says that the operation is running
+        message = kernel.client.get_iopub_msg(timeout=SECONDS)
+        data = message["content"].get("data", {})
+        if "running 0/2: a.f" in data.get("text/html", ""):
+            break
+    kernel.manager.interrupt_kernel()
+    outputs = kernel.outputs(request)
+    assert outputs[-1]["type"] == "error"
+    assert outputs[-1]["ename"] in ("RunInterrupted", "KeyboardInterrupt")
+    assert kernel.text("1 + 1") == "2"
+
+
+# --- nbval --------------------------------------------------------------------------------------
+
+
+def written(path: Path, cells: list[str], *, allow_errors: bool = False) -> Path:
+    """Write a notebook with the outputs that running it gives."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
+    )
+    NotebookClient(notebook, allow_errors=allow_errors, kernel_name="python3").execute()
+    nbformat.write(notebook, path)
+    return path
+
+
+def nbval(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=path.parent,
+        timeout=300,
+    )
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+def test_strict_nbval_passes_a_notebook_that_runs(private_home: Path, tmp_path: Path) -> None:
+    cells = [
+        MODELS,
+        FETCH,
+        CLEAN,
+        "%pulpo compile",
+        "%pulpo list",
+        "%pulpo graph --text",
+        "%pulpo run --param query=python",
+        "%pulpo help run",
+    ]
+    path = written(tmp_path / "runs.ipynb", cells)
+    done = nbval(path, "--nbval", "--nbval-sanitize-with", str(NBVAL))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "cell", ["%%operation a.f --retires 2\ndef f(): ...", "%pulpo complie", "%pulpo show nothing"]
+)
+def test_nbval_fails_a_notebook_whose_magic_failed(
+    private_home: Path, tmp_path: Path, cell: str
+) -> None:
+    path = written(tmp_path / "fails.ipynb", ["%load_ext pulpo", cell], allow_errors=True)
+    done = nbval(path, "--nbval-lax")
+    assert done.returncode == 1, done.stdout
+    assert "1 failed, 1 passed" in done.stdout
