@@ -65,7 +65,10 @@ TABLE = {
     "services": Room("session settings errors", "prefect fastapi uvicorn httpx asyncpg"),
     "cli": Room(FRONT_END + " services", "typer click rich nbclient nbformat"),
     "magics": Room(FRONT_END, "IPython traitlets"),
-    "widgets": Room(FRONT_END, "IPython ipywidgets anywidget traitlets"),
+    # The panel says what the session answers in its own HTML, with the pictures of the cells.
+    "widgets": Room(
+        FRONT_END + " settings plan reports backends", "IPython ipywidgets anywidget traitlets"
+    ),
 }
 
 # Seconds to import, so `import pulpo` and `%load_ext pulpo` must do without them.
