@@ -50,12 +50,15 @@ class Content:
         What stands in it, in words, for a cell without a function.
     wrapped
         True when ``--in`` and ``--out`` made the cell a function.
+    helpers
+        Those of the functions that another one uses.
     """
 
     functions: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     summary: str = ""
     wrapped: bool = False
+    helpers: tuple[str, ...] = ()
 
 
 # --- The text step ------------------------------------------------------------------------------
@@ -217,7 +220,7 @@ class CellTree(ast.NodeTransformer):
             last = max(i for i, statement in enumerate(body) if name in _bound(statement))
             body.insert(last + 1, _call(body[last], DECLARE, ast.Constant(line), _load(name)))
         at = body[0] if wrapped else begin
-        held = [(n, getattr(content, n)) for n in ("functions", "names", "summary", "wrapped")]
+        held = [(n, getattr(content, n)) for n in Content.__slots__]
         check = _call(at, BEGIN, ast.Constant(line), **{n: ast.Constant(v) for n, v in held})
         body.insert(0, check)
         return node
@@ -252,7 +255,8 @@ def choose_function(arguments: argparse.Namespace, content: Content) -> str:
             f"%%operation: the cell has no function {arguments.function!r}, it {has}.{hint}"
         )
     public = [name for name in functions if not name.startswith("_")]
-    for candidates in (functions, public):
+    alone = [name for name in public if name not in content.helpers]
+    for candidates in (functions, public, alone):
         if len(candidates) == 1:
             return candidates[0]
     if not functions:
@@ -264,7 +268,8 @@ def choose_function(arguments: argparse.Namespace, content: Content) -> str:
         )
     raise UsageError(
         f"%%operation {arguments.name}: the cell has several functions "
-        f"({', '.join(public or functions)}). Pick one with --function {(public or functions)[-1]}."
+        f"({', '.join(public or functions)}). "
+        f"Pick one with --function {(alone or public or functions)[-1]}."
     )
 
 
@@ -302,7 +307,18 @@ def _content(body: Sequence[ast.stmt], *, wrapped: bool = False) -> Content:
         names=tuple(dict.fromkeys(names)),
         summary=_summary(body),
         wrapped=wrapped,
+        helpers=tuple(_used_by_others(body, set(functions))),
     )
+
+
+def _used_by_others(body: Sequence[ast.stmt], functions: set[str]) -> Iterator[str]:
+    """Yield the functions that another function of the cell names in its body or decorators."""
+    for statement in body:
+        for node in walk_level(statement):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Name) and inner.id in functions - {node.name}:
+                        yield inner.id
 
 
 _KINDS: tuple[tuple[tuple[type[ast.stmt], ...], str, str], ...] = (
