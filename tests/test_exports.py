@@ -1,0 +1,170 @@
+"""An export is written whole, never over somebody's work, and removed without touching it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pulpo import exports
+from pulpo.errors import EditedFileError, ExportError
+from pulpo.exports import MANIFEST, remove_export, signed, write_export
+
+FILES = {"operations.py": "A = 1\n", "orchestration/main_flow.py": "B = 2\n"}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    write_export(tmp_path / "one", FILES, {"pulpo": "1"})
+    write_export(tmp_path / "two", FILES, {"pulpo": "1"})
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_every_file_carries_its_hash(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    text = (tmp_path / "out/operations.py").read_text()
+    assert text.startswith("A = 1\n# pulpo:sha256=")
+    assert text == signed("A = 1\n")
+    assert set(json.loads((tmp_path / "out" / MANIFEST).read_text())["files"]) == set(FILES)
+
+
+def test_writing_again_changes_nothing_and_leaves_no_other_folder(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    before = tree(tmp_path)
+    write_export(tmp_path / "out", FILES, {})
+    assert tree(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_of_flows_that_are_gone_are_removed_and_others_stay(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", {**FILES, "orchestration/old_flow.py": "C = 3\n"}, {})
+    (tmp_path / "out/notes.txt").write_text("mine")
+    written = write_export(tmp_path / "out", FILES, {})
+    assert written.removed == ("orchestration/old_flow.py",)
+    assert not (tmp_path / "out/orchestration/old_flow.py").exists()
+    assert (tmp_path / "out/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["operations.py", "orchestration/main_flow.py", MANIFEST])
+def test_a_file_edited_by_hand_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    write_export(tmp_path / "out", FILES, {"pulpo": "1"})
+    path = tmp_path / "out" / name
+    path.write_text(path.read_text().replace("1", "9", 1).replace("2", "9", 1))
+    before = tree(tmp_path)
+    with pytest.raises(EditedFileError, match=r"edited by hand.*--force") as caught:
+        write_export(tmp_path / "out", FILES, {})
+    assert caught.value.files == (name,)
+    assert tree(tmp_path) == before
+
+
+def test_force_keeps_the_edited_file_under_another_name(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    path = tmp_path / "out/operations.py"
+    for number, text in enumerate(("first", "second"), start=1):
+        path.write_text(text)
+        written = write_export(tmp_path / "out", FILES, {}, force=True)
+        backup = "operations.py.bak" if number == 1 else f"operations.py.bak{number}"
+        assert written.backed_up == (backup,)
+        assert (tmp_path / "out" / backup).read_text() == text
+    assert path.read_text() == signed("A = 1\n")
+
+
+def test_a_file_that_pulpo_did_not_write_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/operations.py").write_text("precious = True\n")
+    with pytest.raises(EditedFileError, match=r"operations\.py"):
+        write_export(tmp_path / "out", FILES, {})
+    assert tree(tmp_path / "out") == {"operations.py": b"precious = True\n"}
+
+
+def test_an_edited_file_of_a_flow_that_is_gone_is_not_removed(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", {**FILES, "orchestration/old_flow.py": "C = 3\n"}, {})
+    (tmp_path / "out/orchestration/old_flow.py").write_text("C = 4\n")
+    with pytest.raises(EditedFileError, match="old_flow"):
+        write_export(tmp_path / "out", FILES, {})
+
+
+def test_a_failure_in_the_middle_leaves_the_old_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    before = tree(tmp_path)
+
+    def full(self: Path, *args: object, **kwargs: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ExportError, match="No space left on device"):
+        write_export(tmp_path / "out", {"operations.py": "A = 5\n"}, {})
+    assert tree(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_swap_that_fails_puts_the_old_export_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    before = tree(tmp_path)
+    rename, calls = Path.rename, []
+
+    def second_fails(self: Path, target: str | os.PathLike[str]) -> Path:
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(16, "Device or resource busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second_fails)
+    with pytest.raises(ExportError, match="busy"):
+        write_export(tmp_path / "out", {"operations.py": "A = 5\n"}, {})
+    monkeypatch.undo()
+    assert tree(tmp_path) == before
+
+
+def test_a_file_in_the_folder_s_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ExportError, match="it is a file"):
+        write_export(tmp_path / "out", FILES, {})
+
+
+def test_a_link_to_the_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    write_export(tmp_path / "out", FILES, {})
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "real/operations.py").exists()
+
+
+def test_clean_removes_what_pulpo_wrote_and_nothing_else(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    (tmp_path / "out/notes.txt").write_text("mine")
+    removed = remove_export(tmp_path / "out")
+    assert removed == sorted([*FILES, MANIFEST])
+    assert tree(tmp_path) == {"out/notes.txt": b"mine"}
+    (tmp_path / "out/notes.txt").unlink()
+    write_export(tmp_path / "out", FILES, {})
+    remove_export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_clean_refuses_when_a_file_was_edited(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    (tmp_path / "out/operations.py").write_text("A = 7\n")
+    before = tree(tmp_path)
+    with pytest.raises(EditedFileError, match=r"operations\.py"):
+        remove_export(tmp_path / "out")
+    assert tree(tmp_path) == before
+    assert "operations.py" in remove_export(tmp_path / "out", force=True)
+
+
+def test_clean_of_what_is_not_there_removes_nothing(tmp_path: Path) -> None:
+    assert remove_export(tmp_path / "out") == []
+    assert exports.MANIFEST == "manifest.json"
