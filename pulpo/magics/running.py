@@ -64,7 +64,9 @@ class RunningCells:
             outer = self._stack[0]
             self._stack.append(RunningCell(info, outer.number, outer.identity))
             return
-        number = self._shell.execution_count - (1 if info.store_history else 0)
+        # IPython 9 has counted this cell by now, IPython 8 has not; neither has stored it.
+        stored = self._shell.history_manager.input_hist_parsed
+        number = len(stored) if info.store_history else self._shell.execution_count
         self._stack.append(RunningCell(info, number, _identity(self._shell, info)))
 
     def after(self, result: Any) -> None:
