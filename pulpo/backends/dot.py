@@ -101,12 +101,13 @@ def hierarchy(
     """Return the tree of names: the main flow, its groups, their operations."""
     view = look(plan, flow)
     titles = {f.hierarchy_path: f.name for f in plan.flows if f.hierarchy_path}
+    tree = group_tree(view.nodes, view.flow.hierarchy_path if view.flow else "")
     root = view.flow.name if view.flow else "main_flow"
-    lines = [_head(view, "Hierarchy", _ACROSS), _group_node("", root, "")]
+    lines = [_head(view, "Hierarchy", _ACROSS), _group_node(tree.name, tree.name or root, root)]
     # Boxes of one width: a straight line to a narrow box would run through its wider neighbour.
     longest = max([len(words(node)[1]) for node in view.nodes], default=0)
     width = f"{longest * 0.088 + 0.35:.2f}"
-    lines += _branches(group_tree(view.nodes), view, states or {}, titles, width)
+    lines += _branches(tree, view, states or {}, titles, width)
     return "\n".join(lines) + "\n}\n"
 
 
@@ -220,7 +221,8 @@ def _edges(view: View) -> Iterator[str]:
         said = edge_words(edge, view.crowded)
         label = f' label=" {escape(said)} "' if said else ""
         yield (
-            f'  "{keys[edge.source]}" -> "{keys[edge.target]}" '
+            f'  "{keys.get(edge.source) or key(edge.source)}" -> '
+            f'"{keys.get(edge.target) or key(edge.target)}" '
             f'[class="{edge.kind}"{label}{_EDGE_LOOK[edge.kind]}]'
         )
 
@@ -258,7 +260,7 @@ def _branches(
 
 
 def _group_node(name: str, label: str, flow: str) -> str:
-    second = f"\\n{escape(flow)}" if flow else ""
+    second = f"\\n{escape(flow)}" if flow and flow != label else ""
     return (
         f'  "{_group_key(name)}" [id="{_group_key(name)}" class="group" '
         f'label="{escape(shorten(label, _LONGEST))}{second}" '

@@ -22,8 +22,10 @@ def hierarchy_text(
     """Return the tree of groups and operations, each with what it takes and gives."""
     view = look(plan, flow)
     flows = {f.hierarchy_path: f.name for f in plan.flows if f.hierarchy_path}
+    tree = group_tree(view.nodes, view.flow.hierarchy_path if view.flow else "")
     root = view.flow.name if view.flow else "main_flow"
-    lines = [escape(root), *_branches(group_tree(view.nodes), view, states or {}, flows, "")]
+    head = f"{tree.name} [{root}]" if tree.name else root
+    lines = [escape(head), *_branches(tree, view, states or {}, flows, "")]
     return "\n".join(lines)
 
 

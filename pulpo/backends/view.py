@@ -90,8 +90,8 @@ def look(plan: Orchestration, flow: str | None = None) -> View:
     )
 
 
-def group_tree(nodes: Iterable[Node]) -> Group:
-    """Return the groups as they are drawn, and as they get flows.
+def group_tree(nodes: Iterable[Node], path: str = "") -> Group:
+    """Return the groups as they are drawn, and as they get flows; with ``path``, that one alone.
 
     A top-level group always stands for itself; a deeper one only with two operations below it,
     else its operation is shown in the parent (``stepstone.fetch`` in ``scraping``).
@@ -108,7 +108,7 @@ def group_tree(nodes: Iterable[Node]) -> Group:
         if parent not in homes:
             homes[parent] = _home(parent, below, groups)
         homes[parent].children.append(node)
-    return groups[""]
+    return groups.get(path, groups[""])
 
 
 def mark(node: Node) -> str:

@@ -108,6 +108,7 @@ class Lab:
         self._command(page, "apputils:change-theme", {"theme": f"JupyterLab {name}"})
         light = "true" if name == "Light" else "false"
         page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
+        page.wait_for_selector("#jupyterlab-splash", state="detached")
 
     def screenshot(self, page: Page, path: Path) -> Path:
         """Save what the page shows."""
@@ -128,6 +129,7 @@ def lab(
     """A JupyterLab on an empty folder."""
     folder = tmp_path / "lab"
     folder.mkdir()
+    _want_no_news(Path(private_env["JUPYTER_CONFIG_DIR"]))
     log = tmp_path / "jupyterlab.log"
     base = f"http://127.0.0.1:{free_port}"
     command = [sys.executable, "-m", "jupyterlab", *_FLAGS, f"--ServerApp.port={free_port}"]
@@ -147,6 +149,13 @@ def lab(
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _want_no_news(config: Path) -> None:
+    """Answer the question whether to fetch news, which else stands in front of the page."""
+    settings = config / "lab/user-settings/@jupyterlab/apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
 
 
 def _wait(server: subprocess.Popen[bytes], base: str, log: Path) -> None:

@@ -149,6 +149,6 @@ def test_jupyterlab_shows_the_image_of_an_untrusted_notebook_and_the_svg_of_a_ru
 
 
 def _keep(lab, page: Page, name: str) -> None:  # type: ignore[no-untyped-def]
-    """Keep a screenshot where PULPO_SCREENSHOTS says, for eyes."""
-    if folder := os.environ.get("PULPO_SCREENSHOTS"):
+    """Keep a screenshot where KEEP_SCREENSHOTS says, for eyes."""
+    if folder := os.environ.get("KEEP_SCREENSHOTS"):
         lab.screenshot(page, Path(folder) / f"picture-{name}.png")
