@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import sys
 import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NewType, Union, get_args, get_origin
+from typing import Any, ForwardRef, NewType, Union, get_args, get_origin
 
 from .errors import ModelError
 
@@ -126,7 +127,12 @@ def _fields(type_: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _type_text(type_: Any) -> str:
-    return type_ if isinstance(type_, str) else getattr(type_, "__qualname__", None) or repr(type_)
+    if isinstance(type_, str):
+        return type_
+    if isinstance(type_, (type, NewType)) and get_origin(type_) is None:
+        return str(getattr(type_, "__qualname__", type_))
+    # A list[int] has the __qualname__ of list, so that only its repr tells it from list[str].
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(type_))
 
 
 def shape_of(type_: Any) -> Shape | None:
@@ -141,6 +147,9 @@ def shape_of(type_: Any) -> Shape | None:
     """
     if is_model(type_):
         return Shape(model=model_ref(type_))
+    if isinstance(type_, ForwardRef):  # a model that is defined in a later cell
+        name = type_.__forward_arg__
+        return Shape(model=model_ref(name)) if name.isidentifier() else None
     origin = get_origin(type_)
     if origin is typing.Annotated:
         return shape_of(get_args(type_)[0])
@@ -165,6 +174,3 @@ def _shape_of_union(type_: Any) -> Shape | None:
             "parameter for each model, each optional: 'a: A | None, b: B | None'."
         )
     return Shape(model=shapes[0].model, many=shapes[0].many, optional=True)
-
-
-ShapeKind = Literal["one", "all", "any"]
