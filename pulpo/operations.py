@@ -7,11 +7,14 @@ import asyncio
 import builtins
 import functools
 import inspect
+import math
+import re
 import textwrap
+import types
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args, get_origin, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, ForwardRef, Literal, Protocol, get_args, get_origin, runtime_checkable
 
 from .errors import DeclarationError, ModelError, did_you_mean
 from .models import Model, ModelRef, Shape, model_ref, shape_of
@@ -173,13 +176,17 @@ def make_operation(
     reader = _Reader(function, name)
     parameters = reader.parameters()
     claimed, orders = _claim(parameters, _as_list(inputs), reader, lenient=lenient)
-    ports = tuple(reader.port(parameter, claimed.get(parameter.name)) for parameter in parameters)
+    ports = _passable(
+        reader.port(parameter, claimed.get(parameter.name)) for parameter in parameters
+    )
     returned, gives_value = reader.returned()
     return Operation(
         name=name,
         function=function,
         ports=ports,
-        outputs=_outputs(returned, _as_list(outputs), reader, declared=outputs is not None),
+        outputs=_outputs(
+            returned, _as_list(outputs), reader, declared=outputs is not None, lenient=lenient
+        ),
         orders=orders,
         options=options or TaskOptions(),
         returns=reader.text("return"),
@@ -251,8 +258,10 @@ def options_from_flags(flags: Mapping[str, Any]) -> TaskOptions:
     given = {flag: value for flag, value in flags.items() if value is not None}
     for flag in ("tags", "after"):
         if flag in given:
-            value = given[flag]
-            given[flag] = (value,) if isinstance(value, str) else tuple(value)
+            given[flag] = _texts(flag, given[flag])
+    if not isinstance(given.get("description", ""), str):
+        raise DeclarationError(f"description is text, not {given['description']!r}.")
+    _check_cache(given.get("cache"))
     if "bind" in given:
         given["bind"] = _pairs(given["bind"])
     for flag in ("retries", "retry_delay", "timeout"):
@@ -273,21 +282,56 @@ def _number(flag: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         kind = "a whole number" if whole else "a number of seconds"
         raise DeclarationError(f"{flag} is {kind}, not {value!r}.")
-    if value < 0 or (flag == "timeout" and value == 0):
+    if not math.isfinite(value) or value < 0 or (flag == "timeout" and value == 0):
         raise DeclarationError(f"{flag} cannot be {value!r}; give a positive number.")
     return {flag: value if whole else float(value)}
+
+
+def _texts(flag: str, value: Any) -> tuple[str, ...]:
+    several = (value,) if isinstance(value, str) else value
+    if not isinstance(several, (list, tuple)) or not all(isinstance(one, str) for one in several):
+        raise DeclarationError(f"{flag} is a text or a list of texts, not {value!r}.")
+    return tuple(several)
+
+
+def _check_cache(cache: Any) -> None:
+    if cache is None or cache == "inputs":
+        return
+    number = re.fullmatch(r"(\d+(?:\.\d+)?)[smhd]", cache) if isinstance(cache, str) else None
+    if number is None or not float(number[1]):
+        raise DeclarationError(
+            f"cache cannot be {cache!r}. Give 'inputs' to keep results for good, or how long to "
+            "keep them, such as '90s', '30m', '12h' or '7d'."
+        )
 
 
 def _pairs(bind: Any) -> tuple[tuple[str, str], ...]:
     pairs: list[tuple[str, str]] = []
     items = bind.items() if isinstance(bind, Mapping) else bind
+    if not isinstance(bind, (Mapping, list, tuple)) or not all(len(item) == 2 for item in items):
+        raise DeclarationError(
+            f"bind says which operation feeds which port, such as {{'jobs': 'scraping.merge'}}; "
+            f"{bind!r} does not."
+        )
     for port, operations in items:
-        several = [operations] if isinstance(operations, str) else operations
-        pairs.extend((port, operation) for operation in several)
+        pairs.extend((port, operation) for operation in _texts("bind", operations))
     return tuple(pairs)
 
 
-# --- Reading one function ---------------------------------------------------------------------------
+def _passable(ports: Iterable[Port]) -> tuple[Port, ...]:
+    """Leave out the parameters whose default cannot be written down: the function keeps it."""
+    kept: list[Port] = []
+    left_out = False
+    for port in ports:
+        unwritten = port.default is not NO_DEFAULT and port.default_text is None
+        if (unwritten and port.model is None) or (left_out and port.passing == "positional"):
+            left_out = True
+            continue
+        kept.append(replace(port, passing="keyword") if left_out else port)
+    return tuple(kept)
+
+
+# --- Reading one function -------------------------------------------------------------------------
 
 
 def _has_signature(function: Any) -> bool:
@@ -296,6 +340,21 @@ def _has_signature(function: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+class _LaterNames(dict[str, Any]):
+    """Stands in for names that do not exist yet, such as a model of a later cell."""
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.known = known
+        self.asked: set[str] = set()
+
+    def __missing__(self, name: str) -> Any:
+        if name in self.known or hasattr(builtins, name):
+            raise KeyError(name)
+        self.asked.add(name)
+        return ForwardRef(name)
 
 
 class _Reader:
@@ -315,10 +374,14 @@ class _Reader:
         self.plain = plain if hasattr(plain, "__globals__") else getattr(plain, "func", plain)
         self.globals: dict[str, Any] = getattr(self.plain, "__globals__", {})
         self.module = self.globals.get("__name__", "")
+        self.later: set[str] = set()
 
     @functools.cached_property
     def source(self) -> dict[str, ast.expr]:
         """The annotations (and, as ``"=name"``, defaults) as written; empty without source."""
+        parts = ("__annotations__", "__defaults__", "__kwdefaults__")
+        if not any(getattr(self.plain, part, None) for part in parts):
+            return {}  # nothing to read, and reading takes a while
         return _signature_source(self.plain)
 
     def parameters(self) -> list[inspect.Parameter]:
@@ -338,13 +401,17 @@ class _Reader:
         return kept
 
     def type_of(self, annotation: Any) -> Any:
-        """Evaluate an annotation that is text; what cannot be evaluated yet stays text."""
-        if not isinstance(annotation, str):
+        """Evaluate an annotation that is, or holds, text; unknown names stay a `ForwardRef`."""
+        if not isinstance(annotation, str) and not get_args(annotation):
             return annotation
+        holder = types.SimpleNamespace(__annotations__={"it": annotation})
+        names = _LaterNames(self.globals)
         try:
-            return eval(annotation, self.globals)
+            found = typing.get_type_hints(holder, self.globals, names, include_extras=True)
         except Exception:
             return annotation
+        self.later |= names.asked
+        return found["it"]
 
     def shape(self, parameter: inspect.Parameter) -> Shape | None:
         return self.shape_of(self.type_of(parameter.annotation), parameter.name)
@@ -352,8 +419,6 @@ class _Reader:
     def shape_of(self, type_: Any, where: str) -> Shape | None:
         if type_ is inspect.Parameter.empty:
             return None
-        if isinstance(type_, str):  # a model that is defined in a later cell
-            return Shape(model=model_ref(type_)) if type_.isidentifier() else None
         try:
             return shape_of(type_)
         except ModelError as error:
@@ -397,6 +462,14 @@ class _Reader:
             return self._text_of_code(annotation.__name__, annotation)
         return None
 
+    def text_of_item(self, place: int, type_: Any) -> Text | None:
+        """Return how one member of a returned tuple is written."""
+        whole = self.text("return")
+        node = ast.parse(whole.text, mode="eval").body if whole else None
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+            return self._text_of(node.slice.elts[place])
+        return self._text_of_code(type_.__name__, type_) if isinstance(type_, type) else None
+
     def _text_of_code(self, code: str, same: Any = None) -> Text | None:
         try:
             text = self._text_of(_unquoted(ast.parse(code, mode="eval").body, self.globals))
@@ -410,25 +483,35 @@ class _Reader:
         names = []
         for name in _global_names(node):
             if name in self.globals or not hasattr(builtins, name):
-                if name not in self.globals and name in self.plain.__code__.co_freevars:
-                    return None  # a type of an enclosing function cannot be imported
+                if name not in self.globals and name not in self.later:
+                    return None  # what an enclosing function defines cannot be imported
                 names.append((name, "" if self.module in ("__main__", "") else self.module))
         return Text(ast.unparse(node), tuple(names))
 
     def default_text(self, parameter: inspect.Parameter) -> Text | None:
         if parameter.default is NO_DEFAULT:
             return None
-        node = self.source.get(f"={parameter.name}")
+        # A partial has defaults of its own, which its function's source does not know.
+        partial = isinstance(self.function, functools.partial)
+        node = None if partial else self.source.get(f"={parameter.name}")
         if node is not None and (text := self._text_of(node)) is not None:
             return text
-        if isinstance(parameter.default, (type(None), bool, int, float, str, bytes)):
-            return Text(repr(parameter.default))
-        return None
+        return _literal_text(parameter.default)
 
     def returned(self) -> tuple[Any, bool]:
         type_ = self.type_of(self.signature.return_annotation)
         nothing = type_ is inspect.Parameter.empty or type_ is None or type_ is type(None)
         return type_, not nothing
+
+
+def _literal_text(value: Any) -> Text | None:
+    """Return a value as a literal that gives it again; None for what has none."""
+    text = repr(value)
+    try:
+        same = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return Text(text) if type(same) is type(value) and same == value else None
 
 
 def _newtype_hint(name: str, type_: Any) -> str:
@@ -513,13 +596,15 @@ def _global_names(node: ast.expr) -> list[str]:
     return [name for name in dict.fromkeys(loads) if name not in bound]
 
 
-# --- inputs= and outputs= ----------------------------------------------------------------------------
+# --- inputs= and outputs= -------------------------------------------------------------------------
 
 
 def _as_list(models: Any) -> list[Any]:
     if models is None:
         return []
-    if isinstance(models, (list, tuple, set, frozenset)):
+    if isinstance(models, (set, frozenset)):  # whose own order differs from run to run
+        return sorted(models, key=lambda model: (_plain_ref(model).name, _plain_ref(model).key))
+    if isinstance(models, (list, tuple)):
         return list(models)
     return [models]
 
@@ -583,20 +668,24 @@ def _among(model: ModelRef, taken: Iterable[ModelRef]) -> bool:
 
 
 def _outputs(
-    returned: Any, declared_models: list[Any], reader: _Reader, *, declared: bool
+    returned: Any, declared_models: list[Any], reader: _Reader, *, declared: bool, lenient: bool
 ) -> tuple[Output, ...]:
     inferred = _inferred_outputs(returned, reader)
     if not declared:
         return inferred
     given = _declared_outputs(declared_models)
-    if inferred and not all(_among(o.model, [i.model for i in inferred]) for o in given):
+    agree = all(_among(o.model, [i.model for i in inferred]) for o in given)
+    if inferred and not agree and not lenient:
         says = ", ".join(output.model.name for output in inferred)
         raise DeclarationError(
             f"operation {reader.name!r}: outputs= names "
             f"{', '.join(output.model.name for output in given)}, but the function is annotated to "
             f"return {says}. Make them agree, or leave outputs= out."
         )
-    return inferred if len(inferred) == len(given) and inferred else given
+    if not inferred or not agree:
+        return given
+    # The annotation knows more: many or one, and the place in a tuple.
+    return tuple(o for o in inferred if _among(o.model, [g.model for g in given]))
 
 
 def _declared_outputs(models: list[Any]) -> tuple[Output, ...]:
@@ -616,15 +705,11 @@ def _declared_outputs(models: list[Any]) -> tuple[Output, ...]:
 
 def _inferred_outputs(returned: Any, reader: _Reader) -> tuple[Output, ...]:
     if get_origin(returned) is tuple and Ellipsis not in get_args(returned):
-        node = reader.source.get("return")
-        texts: list[Text | None] = [None] * len(get_args(returned))
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
-            texts = [reader._text_of(_unquoted(e, reader.globals)) for e in node.slice.elts]
         outputs = []
-        for place, (member, text) in enumerate(zip(get_args(returned), texts, strict=False)):
+        for place, member in enumerate(get_args(returned)):
             shape = reader.shape_of(member, "return")
             if shape is not None:
-                outputs.append(_output(shape, place, text))
+                outputs.append(_output(shape, place, reader.text_of_item(place, member)))
         return tuple(outputs)
     shape = reader.shape_of(returned, "return")
     return (_output(shape, None, reader.text("return")),) if shape is not None else ()
@@ -636,7 +721,7 @@ def _output(shape: Shape, index: int | None, text: Text | None) -> Output:
     )
 
 
-# --- Sync and async ---------------------------------------------------------------------------------
+# --- Sync and async -------------------------------------------------------------------------------
 
 
 class SyncAsyncDetector:
