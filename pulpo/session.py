@@ -721,7 +721,8 @@ def _files(plan: Orchestration, package: str, carried: _Carried) -> dict[str, st
 def _operations_text(plan: Orchestration, carried: _Carried) -> str:
     from .backends.prefect import literal
 
-    lines = [carried.text.rstrip(), "", ""]
+    head = '"""The operations of this export, as their cells and modules have them."""'
+    lines = [head, "", carried.text.strip(), "", ""]
     if carried.stubs:
         lines += [_STUB.rstrip(), "", ""]
     lines.append("OPERATIONS = {")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from ..session import Session
 from .arguments import HelpRequested, Parser, split
 from .progress import ProgressLine, show
 
-__all__ = ["COMMANDS", "Command", "Text", "arun", "execute", "help_text", "parse_command"]
+__all__ = ["COMMANDS", "Command", "Text", "arun", "execute", "help_text", "idle", "parse_command"]
 
 
 class Text(str):
@@ -58,9 +59,16 @@ def execute(session: Session, line: str) -> Any:
     """
     try:
         command, arguments = parse_command(line)
-        return command.call(session, arguments)
+        return idle(command.name) or command.call(session, arguments)
     except HelpRequested as request:
         return Text(request.text.rstrip())
+
+
+def idle(name: str) -> Text | None:
+    """Return what a subcommand answers while ``pulpo compile`` reads the notebook, else None."""
+    if os.environ.get("PULPO_IDLE") == "1" and name in ("run", "export", "panel"):
+        return Text(f"%pulpo {name} is idle: the notebook is being compiled.")
+    return None
 
 
 def parse_command(line: str) -> tuple[Command, argparse.Namespace]:

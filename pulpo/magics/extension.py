@@ -17,7 +17,7 @@ from ..session import Session
 from .arguments import HelpRequested, operation_parser, parse_operation
 from .awaiting import ARUN, AwaitedRuns
 from .cells import BEGIN, DECLARE, CellText, CellTree, Content, choose_function
-from .commands import Text, arun, execute, help_text, parse_command
+from .commands import Text, arun, execute, help_text, idle, parse_command
 from .completion import make_matcher
 from .progress import show
 from .running import RunningCells
@@ -130,10 +130,10 @@ class Extension:
     async def arun(self, line: str) -> Any:
         """Run a flow on the loop of the cell that awaits this."""
         try:
-            _, arguments = parse_command(line)
+            command, arguments = parse_command(line)
         except HelpRequested as request:
             return Text(request.text.rstrip())
-        return await arun(self.session, arguments)
+        return idle(command.name) or await arun(self.session, arguments)
 
     def _builtins(self) -> list[tuple[str, Callable[..., Any]]]:
         return [(BEGIN, self.begin), (DECLARE, self.declare), (ARUN, self.arun)]
