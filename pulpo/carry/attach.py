@@ -51,11 +51,21 @@ class Attachments:
             parts = [*node.value.args, *node.value.keywords]
         else:
             return f"it was changed by a block {where}, not by a line of its own"
+        defining = any(is_definition(value) for value in self._assigned(node))
         for part in parts:
-            impure = self._purity.judge(part, defining=True).impure
+            impure = self._purity.judge(part, defining=defining).impure
             if impure is not None:
                 return f"it was changed {where} with a value made by {call_text(impure)}"
         return ""
+
+    def _assigned(self, node: ast.stmt) -> list[object]:
+        """Return the live values of ``Model.x = …``."""
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        return [
+            getattr(self._purity.value_of(one.value), one.attr, None)
+            for one in targets
+            if isinstance(one, ast.Attribute)
+        ]
 
     def _of_package(self, package: str) -> list[Statement]:
         if self._of_packages is None:

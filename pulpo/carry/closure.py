@@ -262,7 +262,7 @@ class Closure:
             newest = history[-1]
             if prior is not None and self._wraps(here, prior, newest, name):
                 return prior
-            if prior is not None and prior.text != newest.text:
+            if prior is not None and ast.dump(prior.node) != ast.dump(newest.node):
                 self._warn(
                     f"{piece.label!r} (cell {here.cell}) was made with an older {name!r}; the "
                     f"export makes it with that of cell {newest.cell}. Run cell {here.cell} again",
@@ -426,7 +426,8 @@ class Closure:
         if not isinstance(inner, types.FunctionType):
             return
         for name, default, value in _defaults(node.args, inner):
-            self._refuse_live(name, value, piece, "a default of", default)
+            if not isinstance(default, ast.Name):  # which is judged by itself
+                self._refuse_live(name, value, piece, "a default of", default)
             impure = self._purity.judge(default).impure
             if impure is not None:
                 self._warn(

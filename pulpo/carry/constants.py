@@ -118,7 +118,8 @@ class Constants:
         self, statement: Statement, name: str, expression: ast.expr, value: object, where: str
     ) -> Outcome | None:
         """Judge an assignment without evaluating it; None when its value has to be compared."""
-        defining = is_definition(value)
+        # What a later line of the same cell replaced was never seen: it may have been a function.
+        defining = is_definition(value) or name not in statement.bound
         verdict = self._purity.judge(expression, defining=defining)
         if verdict.impure is not None:
             return _runtime(value, f"by {call_text(verdict.impure)} {where}")

@@ -308,6 +308,7 @@ class _Reader:
         for name in _nonlocals(body):
             if inner.stores.pop(name, "") is None:
                 inner.now[name] = None
+        inner.store("__class__")  # Python fills it in, in methods
         inner.close(scope)
 
     def class_(self, node: ast.ClassDef, scope: _Scope) -> None:

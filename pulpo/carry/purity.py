@@ -474,6 +474,8 @@ class Purity:
             if one is object or one in self._table or root in _LIBRARY_BASES:
                 continue
             statement = self._recorder.by_object.get(id(one))
+            if statement is not None and isinstance(statement.node, ast.Assign):
+                continue  # namedtuple("R", "a b"), create_model(…): nothing of the user's runs
             if statement is None or not isinstance(statement.node, ast.ClassDef):
                 return False
             if not all(self._body(part) for part in _builders(statement.node)):

@@ -42,9 +42,9 @@ def find_secrets(text: str) -> Iterator[Finding]:
 
 
 _WORD = (
-    r"pass(?:word|wd|phrase|code)?|pwd|secret|token|api_?key|access_?key|private_?key|secret_?key"
-    r"|auth_?key|signing_?key|encryption_?key|credential|credentials|bearer|auth|authorization"
-    r"|apikey|accountkey|sharedaccesskey|connection_?string|jwt"
+    r"pass(?:word|wd|phrase|code)?|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|secret[-_]?key"
+    r"|auth[-_]?key|signing[-_]?key|encryption[-_]?key|credential|credentials|bearer|auth|authorization"
+    r"|apikey|accountkey|sharedaccesskey|connection[-_]?string|jwt"
 )
 _LAST_WORDS = re.compile(rf"(?:^|_)(?:{_WORD})s?$", re.IGNORECASE)
 # Key formats whose makers publish them.

@@ -50,12 +50,15 @@ _CLIENT = re.compile(
 _RUNNING = re.compile(r"(Thread|Process|Popen|Executor|Future|Task|EventLoop|Timer)$")
 # A new one is as good as the old one.
 _FRESH = frozenset(["threading", "_thread", "asyncio", "logging", "contextvars", "_contextvars"])
+# Nothing can change these, and they cannot be compared: the text that made them says it all.
+_OPAQUE = frozenset(["object", "TypeAdapter", "Struct", "itemgetter", "attrgetter", "methodcaller"])
 
 
 def type_name(value: object) -> str:
-    """Return ``"sqlite3.Connection"``; builtins go without their module."""
+    """Return ``"sqlite3.Connection"``; builtins and the user's own go without a module."""
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
+    plain = kind.__module__ in ("builtins", "__main__")
+    return kind.__qualname__ if plain else _full_name(kind)
 
 
 def _full_name(kind: type) -> str:
@@ -150,7 +153,7 @@ def same(left: object, right: object, seen: frozenset[tuple[int, int]] = frozens
     for kinds, compare in _COMPARE:
         if isinstance(left, kinds):
             return bool(compare(left, right, seen))
-    if type(left).__module__.split(".")[0] in _FRESH or type(left) is object:
+    if type(left).__module__.split(".")[0] in _FRESH or type(left).__name__ in _OPAQUE:
         return True
     return _same_by_eq(left, right) or _same_fields(left, right, seen)
 
@@ -269,10 +272,29 @@ def _same_fields(left: Any, right: Any, seen: _Seen) -> bool:
         return all(
             same(getattr(left, name, None), getattr(right, name, None), seen) for name in names
         )
-    state = [getattr(one, "__dict__", None) for one in (left, right)]
-    extra = [getattr(one, "__pydantic_extra__", None) for one in (left, right)]
+    slots = [name for kind in type(left).__mro__ for name in _slots(kind)]
+    if not hasattr(left, "__dict__") and not slots:
+        return False
+    return all(
+        same(getattr(left, name, None), getattr(right, name, None), seen)
+        for name in ("__dict__", *slots)
+        if name != "__weakref__"
+    )
+
+
+def _slots(kind: type) -> list[str]:
+    listed = vars(kind).get("__slots__", ())
+    names = [listed] if isinstance(listed, str) else list(listed)
+    private = [name.startswith("__") and not name.endswith("__") for name in names]
+    owner = kind.__name__.lstrip("_")
+    return [f"_{owner}{n}" if hidden else n for n, hidden in zip(names, private, strict=True)]
+
+
+def _same_hint(left: Any, right: Any, seen: _Seen) -> bool:
     return (
-        state[0] is not None and same(state[0], state[1], seen) and same(extra[0], extra[1], seen)
+        typing.get_origin(left) is typing.get_origin(right)
+        and _same_items(typing.get_args(left), typing.get_args(right), seen)
+        and same(getattr(left, "__metadata__", ()), getattr(right, "__metadata__", ()), seen)
     )
 
 
@@ -285,6 +307,9 @@ _COMPARE: list[tuple[Any, Any]] = [
     (types.FunctionType, _same_function),
     (functools.partial, _same_partial),
     (type, _same_class_value),
+    ((types.GenericAlias, types.UnionType), _same_hint),
+    # Their classes have no public names.
+    ((type(typing.Literal[1]), type(typing.Annotated[int, 1])), _same_hint),
     (typing.NewType, _same_new_type),
     ((typing.TypeVar, typing.ParamSpec), _same_type_var),
 ]

@@ -1,13 +1,13 @@
 """A notebook without a kernel: cells run in a namespace, the recorder watches."""
 
 from __future__ import annotations
-
 import __future__
 
 import ast
 import linecache
 import subprocess
 import sys
+import types
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ class Notebook:
     """Cells are numbered from 1 in the order in which they run."""
 
     def __init__(self, *cells: str) -> None:
-        self.names: dict[str, Any] = {
-            "__name__": "__main__",
-            "__builtins__": __builtins__,
-            "__pulpo_operation__": lambda line: None,
-        }
+        # A kernel's namespace is that of the module __main__, where pydantic looks names up;
+        # conftest.py puts the real one back.
+        module = sys.modules["__main__"] = types.ModuleType("__main__")
+        self.names: dict[str, Any] = vars(module)
+        self.names["__pulpo_operation__"] = lambda line: None
         self.recorder = Recorder(self.names)
         self.count = 0
         self._flags = 0
@@ -83,8 +83,6 @@ def run_elsewhere(carried: Carried, expression: str, folder: Path) -> str:
 
 def run_here(carried: Carried, expression: str) -> str:
     """Return the same from a namespace of its own in this process, which is quicker."""
-    import types
-
     module = types.ModuleType("carried")
     sys.modules["carried"] = module  # dataclasses and pydantic look their module up
     try:

@@ -1,0 +1,112 @@
+"""Credentials do not leave the notebook, and no message repeats them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pulpo.carry.secrets import find_secrets
+from pulpo.errors import SecretError
+
+from .notebook import Notebook
+
+# Put together here, so that no scanner takes this file for a leak.
+GITHUB = "ghp" + "_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+AWS = "AKIA" + "IOSFODNN7EXAMPLQ"
+RANDOM = "9fK2x" + "Lq81ZpTt0vRw37Yb"
+
+SECRETS = {
+    "a name": ("API_KEY = 'hunter22'", "API_KEY"),
+    "a longer name": ("db_password: str = 'hunter22'", "db_password"),
+    "camel case": ("apiKey = 'hunter22'", "apiKey"),
+    "two at a time": ("user, password = 'me', 'hunter22'", "password"),
+    "bytes": ("SECRET = b'hunter22'", "SECRET"),
+    "a known format": (f"THING = '{GITHUB}'", "THING"),
+    "another known format": (f"CONF = {{'id': '{AWS}'}}", "CONF"),
+    "a URL": ("DB = 'postgresql://me:hunter22@db.example.org/jobs'", "DB"),
+    "a query": ("URL = 'https://x.org/api?api_key=hunter22&q=1'", "api_key"),
+    "a connection text": ("DSN = 'host=x user=me password=hunter22'", "password"),
+    "a dict": ("HEADERS = {'X-Api-Key': 'hunter22'}", "X-Api-Key"),
+    "a keyword": ("def op(): return dict(password='hunter22')", "password"),
+    "a pair": ("def op(): return dict(auth=('me', 'hunter22'))", "auth"),
+    "a positional argument": (f"def op(login=print): login('{RANDOM}')", "login"),
+    "a default": ("def op(token='hunter22'): return token", "token"),
+    "a keyword default": ("def op(*, token='hunter22'): return token", "token"),
+    "a fallback": ("import os\nKEY = os.getenv('API_TOKEN', 'hunter22')", "API_TOKEN"),
+    "a comparison": ("def op(password=None): return password == 'hunter22'", "password"),
+    "a header": ("def op(): return {'Authorization': 'Bearer hunter22hunter22'}", ""),
+    "a comment": ("# password: hunter22\nX = 1", "password"),
+    "a comment in a body": ("def op():\n    # token = hunter22\n    return 1", "token"),
+    "an attribute": ("class C: pass\nC.password = 'hunter22'", "password"),
+    "a docstring": ("def op():\n    '''Call with password=hunter22.'''", "password"),
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_a_credential_is_found_and_never_repeated(kind: str) -> None:
+    text, name = SECRETS[kind]
+    found = list(find_secrets(text))
+    assert found
+    assert not name or name in {one.name for one in found}
+    for one in found:
+        assert "hunter22" not in one.why
+        assert GITHUB not in one.why
+
+
+HARMLESS = [
+    "password = ''",
+    "password = None",
+    "import os\npassword = os.environ['DB_PASSWORD']",
+    "token = os.getenv('API_TOKEN')",
+    "def op(password: str, token: str = ''): return login(password, token=token)",
+    "TOKEN_URL = 'https://example.org/oauth/token'",
+    "max_tokens = 100\ntokenizer = 'word'\nTOKENS = ['a', 'b']",
+    "PASSWORD_FIELD = 'input[name=q]'",
+    "API_KEY = '<your key>'\nSECRET = '***'\nAPI_TOKEN = 'your-token'",
+    "URL = 'http://localhost:4200/api'\nOTHER = 'http://{user}:{password}@host'",
+    "def op(user, password): return f'postgres://{user}:{password}@db'",
+    "ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789'",
+    "CHECKSUM = '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'",
+    "keys = {'key': 'value', 'primary_key': 'id'}",
+    "# the token is read from the environment\nX = 1",
+    "AUTHOR = 'somebody'\nauthors = ['a', 'b']",
+    "text = 'Forgot your password? Click here'",
+    "def op(client): return client.get('/linkedin/api/jobs')",
+]
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_ordinary_text_is_no_credential(text: str) -> None:
+    assert list(find_secrets(text)) == []
+
+
+def test_an_export_with_a_credential_is_refused_and_says_where() -> None:
+    notebook = Notebook("X = 1", "API_KEY = 'hunter22'", "def fetch(): return API_KEY",
+                        "def op(): return fetch()")  # fmt: skip
+    with pytest.raises(SecretError) as refusal:
+        notebook.carry("op")
+    text = str(refusal.value)
+    assert "'API_KEY' in cell 2 looks like a credential" in text
+    assert 'os.environ["API_KEY"]' in text
+    assert "hunter22" not in text
+
+
+def test_a_credential_that_no_operation_uses_stays_behind() -> None:
+    notebook = Notebook("API_KEY = 'hunter22'  # password: hunter22", "def op(): return 1")
+    assert "hunter22" not in notebook.carry("op").text
+
+
+def test_a_credential_in_a_value_of_now_is_refused() -> None:
+    notebook = Notebook("CONF = {'a': 1}", "CONF['password'] = 'hunter22'", "def op(): return CONF")
+    with pytest.raises(SecretError) as refusal:
+        notebook.carry("op")
+    assert "hunter22" not in str(refusal.value)
+
+
+def test_a_refused_live_object_does_not_print_the_credential_that_made_it() -> None:
+    notebook = Notebook(
+        "import httpx\nweb = httpx.Client(auth=('me', 'hunter22'))", "def op(): return web"
+    )
+    with pytest.raises(Exception, match="live client") as refusal:
+        notebook.carry("op")
+    assert "hunter22" not in str(refusal.value)
+    notebook["web"].close()
