@@ -578,6 +578,13 @@ def test_what_a_magic_compiles_is_recorded(notebook: Notebook, folder: Path, mag
     assert "def helper(raw):" in exported(notebook, folder)
 
 
+def test_an_empty_cell_inside_another_loses_nothing(notebook: Notebook, folder: Path) -> None:
+    notebook.run("get_ipython().run_cell('')\ndef helper(raw):\n    return raw")
+    assert notebook.run("%%operation a.f\ndef f(raw: Raw): return helper(raw)").error is None
+    assert "def helper(raw):" in exported(notebook, folder)
+    assert current().operations[0].cell == "cell 4"
+
+
 def test_a_bare_body_is_exported_as_the_function_it_became(
     notebook: Notebook, folder: Path
 ) -> None:

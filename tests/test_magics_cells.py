@@ -298,6 +298,16 @@ def test_helpers_with_a_leading_underscore_do_not_count() -> None:
     assert choice("merge", "_only") == "_only"
 
 
+def test_helpers_that_the_operation_uses_do_not_count() -> None:
+    cell = """
+        %%operation merge
+        def twice(x): return x + x
+        def merge(a): return twice(a)
+        """
+    ran = run(cell)
+    assert ran["calls"][1] == ("declare", "merge", ran["merge"])
+
+
 def test_function_picks_one_of_several() -> None:
     assert choice("merge --function b", "a", "b") == "b"
 

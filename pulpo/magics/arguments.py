@@ -134,9 +134,10 @@ def operation_parser() -> Parser:
         prog="%%operation",
         description="Declare the function of this cell as an operation.",
         epilog=(
-            "A cell with one function declares it; helpers stand beside it with a leading "
-            "underscore, or --function picks. A cell without a function is wrapped in one "
-            "by --in and --out. '%operation' on a cell's first line means the same."
+            "A cell with one function declares it; helpers that it uses, or that begin with an "
+            "underscore, may stand beside it, and --function picks. A cell without a function "
+            "is wrapped in one by --in and --out. '%operation' on a cell's first line means the "
+            "same."
         ),
     )
     add = parser.add_argument
@@ -151,7 +152,7 @@ def operation_parser() -> Parser:
     add("--retries", type=_whole, metavar="N", help="how often to try again")
     add("--retry-delay", type=_seconds, metavar="SECONDS", help="to wait before each retry")
     add("--timeout", type=_seconds, metavar="SECONDS", help="after which a try has failed")
-    add("--cache", metavar="POLICY", help="keep results: inputs, source, or a time such as 1h")
+    add("--cache", metavar="TIME", help="reuse results for equal inputs: 1h, or 'inputs': always")
     add("--after", action="append", metavar="OPERATION", help="wait for it, without its data")
     add("--bind", action="append", type=_pair, metavar="PORT=OPERATION", help="who feeds a port")
     add("--strategy", choices=("thread", "process"), help="where a sync function runs")

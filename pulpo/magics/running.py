@@ -117,10 +117,12 @@ class RunningCells:
                 self._session.recorder.record(inner, cell=number)
 
     def _take(self, info: Any) -> RunningCell | None:
+        # An empty cell ends without having begun; a cancelled one ends without its info.
         stack = self._stack
-        while stack:
-            cell = stack.pop()
-            if info is None or cell.info is info:
+        for place in reversed(range(len(stack))):
+            if info is None or stack[place].info is info:
+                cell = stack[place]
+                del stack[place:]
                 return cell
         return None
 
