@@ -186,9 +186,14 @@ def operation(
         parse_name(name)
 
     def declare(function: F) -> F:
+        if not callable(function) or isinstance(function, type):
+            raise DeclarationError(f"@operation stands above a function, and {function!r} is none.")
+        own = name or getattr(function, "__name__", "")
+        if not own:
+            raise DeclarationError(f"{function!r} has no name of its own: give one with name=.")
         declared = make_operation(
             function,
-            name=name or function.__name__,
+            name=own,
             inputs=inputs if inputs is not None else models_in,
             outputs=outputs if outputs is not None else models_out,
             options=options,
