@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -192,3 +193,15 @@ def test_above_300_operations_graphviz_may_be_less_thorough(count: int, cheaper:
         text = view(sample_plans.layered(count))
         assert ("mclimit" in text) is cheaper
         assert "ortho" not in text
+
+
+def test_every_colour_is_one_that_graphviz_and_browsers_know() -> None:
+    states = ["running", "completed", "failed", "cancelled", "not-reached"]
+    names = [node.name for node in sample_plans.jobs().operations]
+    text = dot.both(sample_plans.jobs(), states=dict(zip(names, states, strict=False)))
+    text += dot.both(sample_plans.troubled()) + dot.both(sample_plans.jobs(), flow="parsing")
+    colours = set(re.findall(r'color="([^"]*)"', text))
+    assert len(colours) > 10
+    assert {c for c in colours if not re.fullmatch(r"#[0-9a-f]{6}([0-9a-f]{2})?", c)} == {
+        "transparent"
+    }

@@ -41,7 +41,7 @@ _LOOKS: Mapping[str, str] = {
     "problem": ' color="#d97706" penwidth=2',
     "stale": ' color="#b58407" fillcolor="#d4a01724" style="rounded,filled,dashed"',
     "running": ' color="#0e8a8a" penwidth=2',
-    "completed": ' color="#2da_LONGESTe" fillcolor="#2da_LONGESTe24"',
+    "completed": ' color="#2da44e" fillcolor="#2da44e24"',
     "failed": ' color="#d1242f" fillcolor="#d1242f24" penwidth=2',
     "cancelled": ' color="#8b949e" style="rounded,dashed"',
     "not-reached": ' color="#8b949e" style="rounded,dashed"',
