@@ -102,7 +102,8 @@ class PrivateServer:
             When the server ends before it answers, or does not answer in time.
         """
         with self._lock:
-            if not self.is_running:
+            url = f"http://127.0.0.1:{self._port}/api"
+            if not self.is_running or not _answers(f"{url}/health"):
                 self._stop()
                 self._start()
             return f"http://127.0.0.1:{self._port}/api"

@@ -32,8 +32,8 @@ from typing import (
     get_origin,
 )
 
+from .backends.prefect import blocked_error
 from .errors import (
-    BlockedFlowError,
     MissingInputError,
     RunError,
     ServerError,
@@ -212,6 +212,7 @@ class _Job:
         self.parameters = parameters
         self.modules = modules
         self.server = server or shared()
+        self._private = False
         self._began = 0.0
 
     async def drive(self, on_change: OnChange | None) -> Run:
@@ -221,6 +222,11 @@ class _Job:
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=_TICK)
+                if self._lost_server("running"):
+                    # Prefect's client would try to reach it for minutes.
+                    self._blame_server(None)
+                    await _cancel(task)
+                    return self.run
                 now = f"{self.run.state}{list(self.run.states.values())}"
                 # A server that is up already answers at once: no need to speak of it.
                 speak = self.run.state != "starting" or time.monotonic() - begun > 1
@@ -254,7 +260,7 @@ class _Job:
         values = _convert(self.definition, flow, self.parameters, loaded.reference)
         _watch(loaded.tasks, self.run)
         url = await self._server_url()
-        with _settings(url, self._results_folder()), _captured_logs(self.run):
+        with _settings(url, self._private, self._results_folder()), _captured_logs(self.run):
             self.run.state = "running"
             self._began = time.perf_counter()
             try:
@@ -287,25 +293,30 @@ class _Job:
             return
         if run.failed:
             run.error = run.operations[run.failed[0]].error
-        elif not _configured_url() and not self.server.is_running:
-            cause, run.error = (
-                run.error,
-                ServerError(
-                    f"the private Prefect server ended during the run of {run.flow}: run it again, "
-                    "a new server is started then."
-                ),
-            )
-            run.error.__cause__ = cause
+        elif self._lost_server(run.state):
+            self._blame_server(run.error)
+
+    def _lost_server(self, state: str) -> bool:
+        return self.run.state == state and self._private and not self.server.is_running
+
+    def _blame_server(self, cause: BaseException | None) -> None:
+        self.run_ended("failed")
+        self.run.error = ServerError(
+            f"the private Prefect server ended during the run of {self.run.flow}: run it again, "
+            "a new server is started then."
+        )
+        self.run.error.__cause__ = cause
 
     def _results_folder(self) -> Path | None:
         # Prefect writes the exception of a failed flow into its home, whatever it is told. With a
         # private server that is of no use; only `--cache` asks for results that stay.
         caches = any(self.options[name].cache for name in self.run.operations)
-        home = None if caches or _configured_url() else self.server.home
+        home = self.server.home if self._private and not caches else None
         return home / "results" if home else None
 
     async def _server_url(self) -> str:
         configured = _configured_url()
+        self._private = not configured
         if not configured:
             return await _aside(self.server.url)
         await _must_answer(configured)
@@ -364,8 +375,7 @@ def _definition(orchestration: Orchestration, flow: str) -> FlowDefinition:
             candidates=names,
         )
     if found.blocked:
-        reasons = "".join(f"\n  {problem}" for problem in found.blocked)
-        raise BlockedFlowError(f"{flow} cannot run:{reasons}", problems=found.blocked)
+        raise blocked_error(flow, found.blocked)
     return found
 
 
@@ -661,7 +671,7 @@ def _noted(
             note("running")  # cancelled, or timed out: the hook knows
             raise
         if run.state == "running":
-            operation._value = value
+            operation._value, operation.error = value, None
         note("done")
         return value
 
@@ -750,7 +760,7 @@ async def _must_answer(url: str) -> None:
 
 
 @contextmanager
-def _settings(url: str, results: Path | None) -> Iterator[None]:
+def _settings(url: str, private: bool, results: Path | None) -> Iterator[None]:
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -761,7 +771,7 @@ def _settings(url: str, results: Path | None) -> Iterator[None]:
     )
 
     settings: dict[Any, Any] = {PREFECT_API_URL: url, PREFECT_SERVER_ANALYTICS_ENABLED: False}
-    if not _configured_url():
+    if private:
         # Nobody looks at a private server's pages, and both cost time.
         settings |= {PREFECT_LOGGING_TO_API_ENABLED: False, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     if results is not None:

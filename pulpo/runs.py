@@ -241,7 +241,7 @@ class OperationFailedError(errors.OperationFailedError):
         first = run.operations[run.failed[0]]
         self._title = f"{_enumerate(run.failed)} failed"
         if first.state == "timed out" and len(run.failed) == 1:
-            self._title = f"{first.name} timed out"
+            self._title = f"{first.name} took longer than its timeout"
         if run.not_reached:
             self._title += f"; not reached: {_enumerate(run.not_reached)}"
         super().__init__(f"{self._title}. {_one_line(first.error)}", operation=first.name)
@@ -249,6 +249,8 @@ class OperationFailedError(errors.OperationFailedError):
 
     def _render_traceback_(self) -> list[str]:
         title = f"OperationFailedError: {self._title}"
+        if self.run.operations[self.operation].state == "timed out":
+            return [title]  # the exception is Prefect's, and was raised in Prefect
         return [title, *_own_traceback(self._error, self.run._files)]
 
 
