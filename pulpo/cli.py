@@ -9,6 +9,7 @@ import os
 import pkgutil
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -334,6 +335,7 @@ def _act_in_notebook(path: Path, action: str, options: dict[str, Any]) -> None:
     """Execute a notebook in a fresh kernel, in its own folder, and act on its session there."""
     import nbformat
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     if not path.is_file():
         raise UnknownNameError(f"there is no notebook {str(path)!r}.{_near(path)}")
@@ -341,28 +343,37 @@ def _act_in_notebook(path: Path, action: str, options: dict[str, Any]) -> None:
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:
         raise UsageError(f"{str(path)!r} is no notebook: {error}") from error
-    client = NotebookClient(
-        notebook,
-        timeout=None,
-        allow_errors=True,
-        resources={"metadata": {"path": str(path.absolute().parent)}},
-    )
-    environment = {**os.environ, IDLE: "1"}
-    with client.setup_kernel(env=environment):
-        failed = _execute_cells(client, notebook)
-        cell = nbformat.v4.new_code_cell(_worker(action, options))
-        notebook.cells.append(cell)
-        client.execute_cell(cell, len(notebook.cells) - 1)
+    with tempfile.TemporaryDirectory(prefix="pulpo-") as private:
+        client = NotebookClient(
+            notebook,
+            timeout=None,
+            allow_errors=True,
+            config=Config(KernelManager=_transport(private)),
+            resources={"metadata": {"path": str(path.absolute().parent)}},
+        )
+        with client.setup_kernel(env={**os.environ, IDLE: "1"}):
+            failed = _execute_cells(client, notebook)
+            cell = nbformat.v4.new_code_cell(_worker(action, options))
+            notebook.cells.append(cell)
+            client.execute_cell(cell, len(notebook.cells) - 1)
     with _reraised(cell, failed):
         for output in cell.outputs:
             if output.output_type == "stream":
                 stream = sys.stdout if output.name == "stdout" else sys.stderr
                 stream.write(output.text)
-    for number, why in failed:
+    if failed:
+        number, why = failed[0]
+        more = f", and {len(failed) - 1} after it" if len(failed) > 1 else ""
         typer.echo(
-            f"note: cell {number} failed, since nothing runs while a notebook is compiled: {why}",
+            f"note: cell {number}{more} failed, since nothing runs while a notebook is compiled: "
+            f"{why}",
             err=True,
         )
+
+
+def _transport(private: str) -> dict[str, str]:
+    """Let the kernel talk through files of this user, where the system has such sockets."""
+    return {} if os.name == "nt" else {"transport": "ipc", "ip": str(Path(private) / "kernel")}
 
 
 def _execute_cells(client: Any, notebook: Any) -> list[tuple[int, str]]:
