@@ -145,13 +145,18 @@ def test_trouble_is_marked_by_class_and_sign_and_dashes() -> None:
 
 
 def test_states_of_a_run_are_marked() -> None:
-    states = {"parsing.clean": "failed", "report": "not reached", "scraping.merge": "completed"}
+    states = {"parsing.clean": "failed", "report": "not reached", "scraping.merge": "done"}
     text = dot.both(sample_plans.jobs(), states=states)
     assert (
         'class="operation sync failed" label="clean sync\\nCleanedJobs → Jobs\\n✗ failed"' in text
     )
     assert "⊘ not reached" in text
-    assert "✓ completed" in text
+    assert "✓ done" in text
+
+
+def test_an_operation_that_waits_looks_as_ever() -> None:
+    plan = sample_plans.jobs()
+    assert dot.both(plan, states={"report": "pending"}) == dot.both(plan)
 
 
 def test_one_flow_has_its_neighbours_as_pale_stubs() -> None:
@@ -196,7 +201,7 @@ def test_above_300_operations_graphviz_may_be_less_thorough(count: int, cheaper:
 
 
 def test_every_colour_is_one_that_graphviz_and_browsers_know() -> None:
-    states = ["running", "completed", "failed", "cancelled", "not-reached"]
+    states = ["running", "done", "failed", "cancelled", "not reached", "timed out"]
     names = [node.name for node in sample_plans.jobs().operations]
     text = dot.both(sample_plans.jobs(), states=dict(zip(names, states, strict=False)))
     text += dot.both(sample_plans.troubled()) + dot.both(sample_plans.jobs(), flow="parsing")

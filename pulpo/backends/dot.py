@@ -41,7 +41,7 @@ _LOOKS: Mapping[str, str] = {
     "problem": ' color="#d97706" penwidth=2',
     "stale": ' color="#b58407" fillcolor="#d4a01724" style="rounded,filled,dashed"',
     "running": ' color="#0e8a8a" penwidth=2',
-    "completed": ' color="#2da44e" fillcolor="#2da44e24"',
+    "done": ' color="#2da44e" fillcolor="#2da44e24"',
     "failed": ' color="#d1242f" fillcolor="#d1242f24" penwidth=2',
     "cancelled": ' color="#8b949e" style="rounded,dashed"',
     "not-reached": ' color="#8b949e" style="rounded,dashed"',
@@ -77,7 +77,7 @@ def dataflow(
     flow
         Draw only this flow (its name, or its group), with its neighbours as pale stubs.
     states
-        What each operation's run came to: ``"running"``, ``"completed"``, ``"failed"`` …
+        What each operation's run came to, as in ``Run.states``.
     """
     view = look(plan, flow)
     lines = [_head(view, "Dataflow")]
@@ -178,7 +178,8 @@ def _operation(
     classes, looks = called, ""
     if node.stale or name in view.problems or name in states:
         state, said = state_words(node, view, states)
-        lines, classes, looks = f"{lines}\n{said}", f"{called} {state}", _LOOKS[state]
+        if state:
+            lines, classes, looks = f"{lines}\n{said}", f"{called} {state}", _LOOKS[state]
         told = "\n".join((told, *[problem.message for problem in view.problems.get(name, ())]))
     return (
         f'{indent}"{ident}" [id="op-{ident}" '

@@ -77,7 +77,7 @@ _RULES = (
             "problem": "warn",
             "stale": "stale",
             "running": "busy",
-            "completed": "good",
+            "done": "good",
             "failed": "bad",
             "missing": "bad",
         }.items()

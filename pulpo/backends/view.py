@@ -28,15 +28,23 @@ __all__ = [
     "words",
 ]
 
-# Colour is never the only sign: each state has a character and a word of its own.
+# Colour is never the only sign: each state has a character and its words.
 SIGNS: Mapping[str, str] = {
     "problem": "⚠",
     "stale": "↻",
     "running": "▶",
-    "completed": "✓",
+    "retrying": "▶",
+    "done": "✓",
     "failed": "✗",
+    "timed out": "✗",
     "cancelled": "⊘",
-    "not-reached": "⊘",
+    "not reached": "⊘",
+}
+# States that look like another one.
+_LIKE: Mapping[str, str] = {
+    "retrying": "running",
+    "timed out": "failed",
+    "not reached": "not-reached",
 }
 
 
@@ -155,17 +163,17 @@ def edge_words(edge: Edge, crowded: frozenset[tuple[str, str]] = frozenset()) ->
 
 
 def state_words(node: Node, view: View, states: Mapping[str, str]) -> tuple[str, str]:
-    """Return the state's class and its sign with words; two empty strings when all is well."""
-    state = states.get(node.name, "").lower().replace(" ", "-")
-    if state in ("failed", "running"):
-        return state, f"{SIGNS[state]} {state}"
-    if problems := view.problems.get(node.name):
-        return "problem", f"{SIGNS['problem']} {problems[0].code.replace('-', ' ')}"
-    if node.stale:
-        return "stale", f"{SIGNS['stale']} stale"
-    if state in SIGNS:
-        return state, f"{SIGNS[state]} {state.replace('-', ' ')}"
-    return "", ""
+    """Return the state's class and its sign with words; two empty strings when all is well.
+
+    ``states`` are a run's (`pulpo.runs.OperationState`), by operation.
+    """
+    state = states.get(node.name, "")
+    problems = view.problems.get(node.name, ())
+    if state not in ("failed", "timed out", "running", "retrying"):
+        if problems:
+            return "problem", f"{SIGNS['problem']} {problems[0].code.replace('-', ' ')}"
+        state = "stale" if node.stale else state
+    return (_LIKE.get(state, state), f"{SIGNS[state]} {state}") if state in SIGNS else ("", "")
 
 
 def summary(view: View, kind: str) -> str:
