@@ -18,6 +18,7 @@ __all__ = [
     "Drawing",
     "code_of",
     "exported_html",
+    "files_html",
     "look",
     "message",
     "picture_html",
@@ -158,26 +159,28 @@ def _problem(problem: Problem) -> str:
 
 
 def exported_html(exported: Exported, folder: str) -> str:
-    """Return the files that were written, with sizes; ``folder`` is what the person calls it."""
-    root = exported.shown_as
+    """Return in one line what was exported; ``folder`` is what the person calls it."""
     total = size(sum(number for _, number in exported.files))
     flows, files = _count(len(exported.flows), "flow"), _count(len(exported.files), "file")
-    head = message(f"{flows} exported to {folder}: {files}, {total}", "good")
+    return message(f"{flows} exported to {folder}: {files}, {total}", "good")
+
+
+def files_html(exported: Exported) -> str:
+    """Return the files that were written, with their sizes, and what else there is to say."""
+    root = exported.shown_as
     rows = "".join(
         f"<tr><td><code>{escape(f'{root}/{name}')}</code></td><td>{size(number)}</td></tr>"
         for name, number in exported.files
     )
-    table = (
-        '<table class="pulpo-files"><thead><tr><th scope="col">File</th><th scope="col">Size</th>'
-        f"</tr></thead><tbody>{rows}</tbody></table>"
-    )
     said = [f"Removed {root}/{name}, whose flow is gone." for name in exported.removed]
     said += [f"Kept your edited file as {root}/{name}." for name in exported.backed_up]
     said += [f"Warning: {warning}" for warning in exported.warnings]
-    usage = (
-        f"<p>Run it anywhere: <code>{escape(exported.usage)}</code></p>" if exported.usage else ""
+    usage = f"<p>Run it anywhere: <code>{escape(exported.usage)}</code></p>"
+    return (
+        f"{''.join(map(message, said))}"
+        '<table class="pulpo-files"><thead><tr><th scope="col">File</th><th scope="col">Size</th>'
+        f"</tr></thead><tbody>{rows}</tbody></table>{usage if exported.usage else ''}"
     )
-    return "".join([head, table, *map(message, said), usage])
 
 
 def refused_html(error: Exception) -> str:

@@ -19,6 +19,7 @@ from .content import (
     Content,
     code_of,
     exported_html,
+    files_html,
     look,
     message,
     picture_html,
@@ -69,7 +70,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def _make(self) -> None:
         self._head = widgets.HTML()
         self.graph = GraphView()
-        self.flow = widgets.Dropdown(description="Flow", options=[])
+        self.flow = widgets.Dropdown(description="Flow", options=[], style=_short_label())
         self.flow.observe(self._on_flow, "value")
         self.code = widgets.HTML(layout=_wide())
         self.problems = widgets.HTML(layout=_wide())
@@ -79,7 +80,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         )
         folder, complaint = _default_folder()
         self.folder = widgets.Text(
-            value=folder, description="Folder", placeholder=folder, continuous_update=False
+            value=folder, description="Export to folder", placeholder=folder, style=_short_label()
         )
         self.button = widgets.Button(
             description="Export flows",
@@ -94,8 +95,10 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         )
         self.result = widgets.HTML(value=complaint, layout=_wide())
         self.result.add_class("pulpo-live")
+        # Apart from the result, which is read out when it changes: the list would take a minute.
+        self.files = widgets.HTML(layout=_wide())
         row = widgets.HBox([self.folder, self.button], layout=widgets.Layout(flex_flow="row wrap"))
-        self._export = widgets.VBox([row, self.replace, self.result])
+        self._export = widgets.VBox([row, self.replace, self.result, self.files])
         self._export.add_class("pulpo-export")
 
     # --- following the session ------------------------------------------------------------------
@@ -176,7 +179,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self._exporting = True
         try:
             folder = self.folder.value.strip() or self.folder.placeholder
-            self.result.value = message("Exporting…")
+            self.result.value, self.files.value = message("Exporting…"), ""
             job = threading.Thread(
                 target=contextvars.copy_context().run,
                 args=(self._export_to, folder, self.replace.value),
@@ -190,16 +193,16 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             raise
 
     def _export_to(self, folder: str, force: bool) -> None:
-        edited = False
+        listed, edited = "", False
         try:
             exported = self._session.export(Path(folder).expanduser(), force=force)
-            shown = exported_html(exported, folder)
+            said, listed = exported_html(exported, folder), files_html(exported)
         except Exception as error:  # in a thread nobody else would tell
-            shown, edited = refused_html(error), isinstance(error, EditedFileError)
+            said, edited = refused_html(error), isinstance(error, EditedFileError)
         try:
             self.replace.layout.display = None if edited else "none"
             self.replace.value = False
-            self.result.value = shown
+            self.result.value, self.files.value = said, listed
         finally:
             self._exporting = False
             _EXPORTING.release()
@@ -239,6 +242,10 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def _wide() -> Any:
     return widgets.Layout(width="auto", max_width="100%")
+
+
+def _short_label() -> dict[str, str]:
+    return {"description_width": "initial"}
 
 
 def _close(widget: Any) -> None:
