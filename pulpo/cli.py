@@ -22,7 +22,7 @@ from .session import Session, current
 
 __all__ = ["CLI", "IDLE", "app", "main"]
 
-#: Set in the kernel that reads a notebook: ``%pulpo run``, ``panel`` and ``export`` do nothing there.
+#: Set in the kernel that reads a notebook: ``%pulpo run``, ``panel`` and ``export`` idle there.
 IDLE = "PULPO_IDLE"
 
 
@@ -118,7 +118,7 @@ def _no_services(command: str, instead: str) -> MissingProgramError:
     )
 
 
-# --- The command ------------------------------------------------------------------------------------
+# --- The command ----------------------------------------------------------------------------------
 
 app = typer.Typer(
     name="pulpo",
@@ -240,7 +240,7 @@ def _folder(given: Path | None) -> Path:
     return load_settings(cache_dir=given).cache_dir.absolute()
 
 
-# --- Sources ----------------------------------------------------------------------------------------
+# --- Sources --------------------------------------------------------------------------------------
 
 
 def _on(sources: Sequence[str] | None, action: str, **options: Any) -> None:
@@ -317,7 +317,7 @@ def _import(source: str) -> None:
 
 def _near(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return did_you_mean(path.name, [each.name for each in (path.parent or Path()).iterdir()])
+        return did_you_mean(path.name, [each.name for each in path.parent.iterdir()])
     return ""
 
 
@@ -340,7 +340,7 @@ def _act_in_notebook(path: Path, action: str, options: dict[str, Any]) -> None:
     if not path.is_file():
         raise UnknownNameError(f"there is no notebook {str(path)!r}.{_near(path)}")
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     except Exception as error:
         raise UsageError(f"{str(path)!r} is no notebook: {error}") from error
     with tempfile.TemporaryDirectory(prefix="pulpo-") as private:
@@ -353,7 +353,8 @@ def _act_in_notebook(path: Path, action: str, options: dict[str, Any]) -> None:
         )
         with client.setup_kernel(env={**os.environ, IDLE: "1"}):
             failed = _execute_cells(client, notebook)
-            cell = nbformat.v4.new_code_cell(_worker(action, options))
+            source = _worker(action, options)
+            cell = nbformat.v4.new_code_cell(source)  # type: ignore[no-untyped-call]
             notebook.cells.append(cell)
             client.execute_cell(cell, len(notebook.cells) - 1)
     with _reraised(cell, failed):

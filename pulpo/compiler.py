@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,8 +35,10 @@ __all__ = ["MAIN", "STANDALONES", "OrchestrationCompiler", "compile_plan"]
 
 MAIN = "main_flow"
 STANDALONES = "standalones_flow"
-#: Names that Prefect's own ``flow.__call__`` and ``task.__call__`` take.
-_PREFECT_ARGUMENTS = frozenset({"return_state", "wait_for", "self"})
+#: What a flow's parameter cannot be called: names that Prefect's ``flow.__call__`` takes, and
+#: names that the pydantic model, which Prefect makes of a flow's parameters, refuses.
+_REFUSED = frozenset({"return_state", "wait_for", "self", "model_config"})
+_REFUSED_STARTS = ("_", "v__", "model_dump", "model_validate")
 
 
 class OrchestrationCompiler:
@@ -105,6 +109,10 @@ class _Child:
     flow: _Group | None = None
 
 
+#: A flow that is still to be split: with the way down to each operation, and the edges inside.
+_Split = tuple[_Group, Sequence[tuple[str, ...]], list[tuple[int, int]]]
+
+
 @dataclass(slots=True)
 class _Uses:
     """What a flow needs from outside, in order of first use."""
@@ -147,30 +155,36 @@ class _Compiler:
     def _parameters(self) -> dict[tuple[int, str], Parameter]:
         """Return the flow parameter behind each port that a person feeds."""
         uses: dict[str, dict[Any, list[tuple[int, Port]]]] = {}
+        keys = self._model_keys()
         for place, operation in enumerate(self.operations):
             missing = {b.port.name for b in self.bindings.get(place, ()) if b.how == "missing"}
             for port in operation.ports:
-                if port.model is None:
-                    uses.setdefault(port.name, {}).setdefault(_identity(port), []).append(
-                        (place, port)
-                    )
-                elif port.name in missing:
+                if port.model is not None and port.name not in missing:
+                    continue
+                name = port.name
+                if port.model is not None:
                     self._note_missing(operation, port)
                     name = snake_case(port.model.name)
-                    uses.setdefault(name, {}).setdefault(_identity(port), []).append((place, port))
-        taken = {name for name, kinds in uses.items() if len(kinds) == 1} - _PREFECT_ARGUMENTS
+                kinds = uses.setdefault(name, {})
+                kinds.setdefault(_identity(port, keys), []).append((place, port))
+        shared = {name for name, kinds in uses.items() if len(kinds) == 1 and not _refused(name)}
+        taken = set(shared)
         found: dict[tuple[int, str], Parameter] = {}
         for name, kinds in uses.items():
-            alone = len(kinds) == 1 and name not in _PREFECT_ARGUMENTS
             for users in kinds.values():
+                annotation = next((port.annotation for _, port in users if port.annotation), None)
                 for place, port in users:
                     own = name
-                    if not alone:
-                        dotted = self.operations[place].name.replace(".", "_")
-                        own = _free(f"{dotted}_{name}", taken)
+                    if name not in shared:
+                        own = _full_name(self.operations[place].name, name, taken)
                         taken.add(own)
-                    found[place, port.name] = _parameter(own, port)
+                    found[place, port.name] = _parameter(own, port, annotation)
         return found
+
+    def _model_keys(self) -> dict[str, str]:
+        """Map each model's short name to its key, for models that are given as text."""
+        refs = [p.model for o in self.operations for p in o.ports if p.model is not None]
+        return {ref.name: ref.key for ref in refs if ref.key}
 
     def _note_missing(self, operation: Operation, port: Port) -> None:
         model = port.model.name if port.model else ""
@@ -195,19 +209,21 @@ class _Compiler:
     # - groups and nesting -
 
     def _groups(self) -> list[_Group]:
-        """Return the flows, children before their parents, ``main_flow`` and ``standalones_flow`` last."""
+        """Return the flows, children before parents, main and standalones last."""
         if not self.operations:
             return []
         everything = list(range(len(self.operations)))
         main = _Group("", MAIN, everything)
         found: list[_Group] = []
-        paths = [() if self.flat else path for path in self._paths()]
+        paths: Sequence[tuple[str, ...]] = self._paths()
+        if self.flat:
+            paths = [()] * len(paths)
         links = [
             (link.source, link.target)
             for link in self.graph.links
             if not (link.source in self.in_loop and link.target in self.in_loop)
         ]
-        todo = [(main, paths, links)]
+        todo: list[_Split] = [(main, paths, links)]
         while todo:
             group, depth_paths, inner = todo.pop()
             found.append(group)
@@ -243,11 +259,10 @@ class _Compiler:
 
     def _split(
         self, group: _Group, paths: Sequence[tuple[str, ...]], links: list[tuple[int, int]]
-    ) -> list[tuple[_Group, Sequence[tuple[str, ...]], list[tuple[int, int]]]]:
-        """Find a flow's children and their stages; return the subflows that are to be split next."""
-        below = len(group.path.split(".")) if group.path else 0
+    ) -> list[_Split]:
+        """Find a flow's children and their stages; return the subflows to split next."""
         while True:
-            owner = {p: _owner(paths[p], group.path, below, group.dissolved) for p in group.places}
+            owner = {p: _owner(paths[p], group.path, group.dissolved) for p in group.places}
             children: dict[str | int, _Child] = {}
             numbers: dict[str | int, int] = {}
             for place in group.places:
@@ -324,19 +339,7 @@ class _Compiler:
         names = self._value_names(uses)
         ordered = [number for stage in group.stages for number in stage]
         covers = tuple(self.operations[p].name for p in group.places)
-        blocked = (
-            tuple(
-                problem
-                for problem in self.problems
-                if problem.severity == "error"
-                and (
-                    problem.operation in covers
-                    or (problem.code == "cycle" and set(problem.candidates) & set(covers))
-                )
-            )
-            if any(problem.severity == "error" for problem in self.problems)
-            else ()
-        )
+        blocked = self._blocking(covers)
         steps = (
             ()
             if blocked
@@ -369,6 +372,16 @@ class _Compiler:
             doc=self._doc(group),
         )
 
+    def _blocking(self, covers: Sequence[str]) -> tuple[Problem, ...]:
+        errors = [problem for problem in self.problems if problem.severity == "error"]
+        inside = set(covers) if errors else set()
+        return tuple(
+            problem
+            for problem in errors
+            if problem.operation in inside
+            or (problem.code == "cycle" and not inside.isdisjoint(problem.candidates))
+        )
+
     def _doc(self, group: _Group) -> str:
         if group.path:
             return f"Run group ``{group.path}``."
@@ -391,18 +404,18 @@ class _Compiler:
         return uses
 
     def _value_names(self, uses: _Uses) -> dict[tuple[int, int | None], str]:
-        """Name the parameters that carry others' results: by model where that is one, else by operation."""
+        """Name the parameters for others' results: by model where that is one, else by operation."""
         wanted: dict[tuple[int, int | None], str] = {}
         for value, (output, _) in uses.values.items():
             wanted[value] = snake_case(output.model.name)
         names: dict[tuple[int, int | None], str] = {}
         taken = set(uses.parameters)
-        shared = list(wanted.values())
+        shared = Counter(wanted.values())
         for value, name in wanted.items():
             place, index = value
-            if shared.count(name) > 1 or name in taken or name in _PREFECT_ARGUMENTS:
-                dotted = self.operations[place].name.replace(".", "_")
-                name = _free(dotted if index is None else f"{dotted}_{name}", taken)
+            if shared[name] > 1 or name in taken or _refused(name):
+                item = "" if index is None else name
+                name = _full_name(self.operations[place].name, item, taken)
             taken.add(name)
             names[value] = name
         return names
@@ -604,7 +617,7 @@ def _loops(graph: DataFlowGraph) -> list[list[int]]:
     ]
 
 
-def _owner(path: tuple[str, ...], group: str, below: int, dissolved: set[str]) -> str:
+def _owner(path: tuple[str, ...], group: str, dissolved: set[str]) -> str:
     """Return the subflow of ``group`` that holds an operation with this path, or ``""``."""
     for prefix in path:
         if (not group or prefix.startswith(f"{group}.")) and prefix not in dissolved:
@@ -621,20 +634,39 @@ def _waits(group: _Group) -> bool:
     return True
 
 
-def _identity(port: Port) -> Any:
-    """What makes two parameters of one name the same: the type and the default, as written."""
-    type_ = port.annotation.text if port.annotation else repr(port.type)
-    default = port.default_text.text if port.default_text else repr(port.default)
-    return type_, default
+def _refused(name: str) -> bool:
+    return name in _REFUSED or name.startswith(_REFUSED_STARTS)
 
 
-def _parameter(name: str, port: Port) -> Parameter:
+def _full_name(operation: str, name: str, taken: set[str]) -> str:
+    """Return the full dotted name, underscored, as a name that a flow's parameter may have."""
+    full = f"{operation}.{name}".strip("._").replace(".", "_") or "value"
+    return _free(f"value_{full}" if _refused(full) else full, taken)
+
+
+def _identity(port: Port, keys: dict[str, str]) -> Any:
+    """What makes two parameters of one name the same: the type and the default."""
+    default = port.default_text.text if port.default_text else ""
+    default += _plain_repr(port.default)
+    if port.model is not None:
+        name = port.model.name
+        return port.model.key or keys.get(name, name), port.shape == "all", default
+    # The text alone would take two classes of one name, from two modules, for the same.
+    text = port.annotation.text if port.annotation else ""
+    return text, _plain_repr(port.type), default
+
+
+def _plain_repr(value: Any) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _parameter(name: str, port: Port, annotation: Text | None) -> Parameter:
     default = port.default_text
     if default is None and port.default is not NO_DEFAULT:
         default = Text("None") if port.default is None else None
     return Parameter(
         name=name,
-        annotation=port.annotation,
+        annotation=annotation,
         default=default,
         by_reference=port.model is not None,
         model=port.model.name if port.model is not None else "",

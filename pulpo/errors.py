@@ -3,8 +3,8 @@
 PulpoError
 ├── InvalidNameError (ValueError)      an operation's or group's name
 ├── DeclarationError (TypeError)       a function that cannot be an operation
-├── ModelError (TypeError)             a type that cannot carry data, or a name that means two models
-├── UnknownNameError (LookupError)     an operation, flow, model or variable that is not there
+├── ModelError (TypeError)             a type that cannot carry data
+├── UnknownNameError (LookupError)     an operation, flow, model or variable that is missing
 ├── UsageError (ValueError)            a wrong flag, subcommand or value on a command line
 ├── CompileError
 │   ├── CycleError (ValueError)        operations that need each other in a loop
@@ -66,7 +66,7 @@ class Problem:
     code
         A short, stable word for the kind, such as ``"ambiguous-port"``.
     severity
-        ``"error"`` blocks the flows that contain the operation; ``"warning"`` and ``"note"`` do not.
+        ``"error"`` blocks the flows that contain the operation; others do not.
     message
         What is wrong, on what.
     fix

@@ -24,7 +24,10 @@ class _EitherWay:
         self.__doc__ = function.__doc__
 
     def __get__(self, instance: OperationRegistry | None, owner: type) -> Callable[..., Any]:
-        return self.function.__get__(instance if instance is not None else default_registry())
+        bound: Callable[..., Any] = self.function.__get__(
+            instance if instance is not None else default_registry()
+        )
+        return bound
 
 
 class OperationRegistry:

@@ -566,7 +566,7 @@ def current() -> Session:
         return _session
 
 
-# --- Texts -------------------------------------------------------------------------------------------
+# --- Texts ----------------------------------------------------------------------------------------
 
 
 def _task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -621,7 +621,7 @@ def _models(plan: Orchestration) -> Listing:
             )
             for name, (gives, takes) in rows.items()
         ),
-        empty="No models yet: annotate an operation with a pydantic model, a dataclass or a NewType.",
+        empty="No models yet: annotate an operation with a pydantic model or a NewType.",
     )
 
 
@@ -693,7 +693,7 @@ def _hints(plan: Orchestration) -> list[Problem]:
             severity="note",
             message=f"operation {node.name!r}: the parameter {port.name!r} is a bare {port.hint}, "
             "which makes no edge.",
-            fix=f"Name the data: RawJobs = NewType('RawJobs', {port.hint}), and use RawJobs in both "
+            fix=f"Name the data: RawJobs = NewType('RawJobs', {port.hint}), and use RawJobs in the "
             "signatures.",
             operation=node.name,
             port=port.name,

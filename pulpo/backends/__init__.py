@@ -1,0 +1,1 @@
+"""The targets: each module turns a plan into text."""

@@ -1,4 +1,4 @@
-"""What the flows of this export share: calls off the event loop, data by reference, the command line."""
+"""What the flows of this export share: threads, data by reference, order, the command line."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def in_process(function: Callable[..., Any], /, *args: Any, **kwargs: Any)
 
 
 class Ref:
-    """Carries data between flows by reference: Prefect neither walks it, nor copies it, nor sends it."""
+    """Carries data between flows by reference: Prefect does not walk, copy or send it."""
 
     __slots__ = ("__weakref__", "value")
 
@@ -120,12 +120,12 @@ async def subflow(flow: Flow[..., Any], /, **parameters: Any) -> Any:
 
 
 def give(value: Any) -> Any:
-    """Return a flow's result: by reference to a parent's `subflow` call, as itself to anybody else."""
+    """Return a flow's result: by reference to a parent's `subflow` call, else as itself."""
     run = FlowRunContext.get()
     return Ref(value) if run is not None and run.flow is _subflow.get() else value
 
 
-# --- Order: start when ready, finish what can be finished ------------------------------------------
+# --- Order: start when ready, finish what can be finished -----------------------------------------
 
 
 def finished(results: Sequence[Any]) -> Sequence[Any]:
@@ -156,6 +156,7 @@ class Started:
         return Started(self.call, (*self.path, key))
 
     async def value(self) -> Any:
+        """Wait for the value; raise `NotReached` when there will be none."""
         await asyncio.wait([self.call])
         if self.call.cancelled() or self.call.exception() is not None:
             raise NotReached from None
@@ -220,6 +221,7 @@ class Several:
         self.optional = optional
 
     def join(self, values: Sequence[Any]) -> list[Any]:
+        """Return the values as one list."""
         joined: list[Any] = []
         for place, value in enumerate(values):
             if value is None and place in self.optional:
@@ -240,7 +242,7 @@ def several(*items: Any, many: Sequence[int] = (), optional: Sequence[int] = ())
     return joined if any(isinstance(item, Started) for item in items) else joined.join(items)
 
 
-# --- The command line -------------------------------------------------------------------------------
+# --- The command line -----------------------------------------------------------------------------
 
 
 def command_line(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -> None:
