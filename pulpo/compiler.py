@@ -404,7 +404,7 @@ class _Compiler:
         return uses
 
     def _value_names(self, uses: _Uses) -> dict[tuple[int, int | None], str]:
-        """Name the parameters for others' results: by model where that is one, else by operation."""
+        """Name the parameters for others' results: by model if that is one, else by operation."""
         wanted: dict[tuple[int, int | None], str] = {}
         for value, (output, _) in uses.values.items():
             wanted[value] = snake_case(output.model.name)

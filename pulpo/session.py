@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -560,9 +561,7 @@ def current() -> Session:
     global _session
     with _lock:
         if _session is None:
-            import __main__
-
-            _session = Session(default_registry(), vars(__main__))
+            _session = Session(default_registry(), vars(sys.modules["__main__"]))
         return _session
 
 

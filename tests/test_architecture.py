@@ -52,7 +52,8 @@ TABLE = {
     "backends.prefect": Room("names plan errors"),
     "backends.render": Room("plan errors", "graphviz pygraphviz"),
     # The text of an export's own helper: it has to run where pulpo is not installed.
-    "backends.prefect_runtime": Room("", "prefect pydantic"),
+    # (cloudpickle comes with Prefect.)
+    "backends.prefect_runtime": Room("", "prefect pydantic cloudpickle"),
     "carry": Room("errors", "IPython pydantic"),
     # Not "export": `pulpo.export` is the function.
     "exports": Room("backends carry errors"),
@@ -63,7 +64,8 @@ TABLE = {
     "settings": Room("errors", "pydantic pydantic_settings"),
     "session": Room(BELOW_SESSION, "IPython"),
     "services": Room("session settings errors", "prefect fastapi uvicorn httpx asyncpg"),
-    "cli": Room(FRONT_END + " services", "typer click rich nbclient nbformat"),
+    # `pulpo clean` needs no session.
+    "cli": Room(FRONT_END + " services settings exports", "typer click rich nbclient nbformat traitlets"),
     "magics": Room(FRONT_END, "IPython traitlets"),
     # The panel says what the session answers in its own HTML, with the pictures of the cells.
     "widgets": Room(
