@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from .errors import CycleError, DeclarationError, Problem, did_you_mean
+from .errors import CycleError, DeclarationError, Problem, UnknownNameError, did_you_mean
 from .models import ModelRef
 from .names import common_groups
 from .operations import NO_DEFAULT, Operation, Output, Port, as_operation
@@ -73,6 +73,7 @@ class DataFlowGraph:
         self.links = links
         self.bindings = bindings
         self.problems = problems
+        self._places = {operation.name: place for place, operation in enumerate(operations)}
         self.needs: list[list[int]] = [[] for _ in operations]
         self.feeds: list[list[int]] = [[] for _ in operations]
         seen = set()
@@ -189,13 +190,15 @@ class DataFlowGraph:
         return found
 
     def _place(self, name: str) -> int:
-        names = self.names
-        if name not in names:
-            raise KeyError(f"no operation {name!r} in the graph.{did_you_mean(name, names)}")
-        return names.index(name)
+        if name not in self._places:
+            raise UnknownNameError(
+                f"there is no operation {name!r} in the graph.{did_you_mean(name, self._places)}",
+                candidates=tuple(self._places),
+            )
+        return self._places[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names
+        return name in self._places
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -266,7 +269,7 @@ def build_graph(operations: Iterable[Any]) -> DataFlowGraph:
     return _Binder(known).graph()
 
 
-# --- Binding ---------------------------------------------------------------------------------------
+# --- Binding --------------------------------------------------------------------------------------
 
 Head = tuple[int, Output]
 
@@ -283,7 +286,7 @@ class _Binder:
         self.keys = self._short_names()
         self.producers: dict[str, list[Head]] = {}
         self.transforms: dict[str, list[int]] = {}
-        self.taken: dict[tuple[int, str], list[Head]] = {}
+        self.ordered: dict[tuple[int, str], list[Head]] = {}
         self._collect()
         self.heads: dict[str, list[Head]] = {}
 
@@ -305,27 +308,27 @@ class _Binder:
         """Map the short names that text may use to keys; two keys for one are an error if used."""
         keys: dict[str, str] = {}
         clashes: dict[str, list[str]] = {}
-        texts: dict[str, Operation] = {}
+        texts: dict[str, list[Operation]] = {}
         for operation in self.operations:
             refs = [output.model for output in operation.outputs]
             refs += [port.model for port in operation.ports if port.model is not None]
             refs += operation.orders
             for ref in refs:
                 if not ref.key:
-                    texts.setdefault(ref.name, operation)
+                    texts.setdefault(ref.name, []).append(operation)
                 elif keys.setdefault(ref.name, ref.key) != ref.key:
                     known = clashes.setdefault(ref.name, [keys[ref.name]])
                     if ref.key not in known:
                         known.append(ref.key)
         for name, found in clashes.items():
-            if name in texts:
+            for operation in dict.fromkeys(texts.get(name, ())):
                 self._problem(
                     "two-models",
                     "error",
-                    f"operation {texts[name].name!r} means the model {name!r} by its short name, "
+                    f"operation {operation.name!r} means the model {name!r} by its short name, "
                     f"but there are two: {' and '.join(found)}.",
                     "Give the class instead of the text, or rename one of the models.",
-                    texts[name],
+                    operation,
                     candidates=tuple(found),
                 )
         return keys
@@ -338,9 +341,10 @@ class _Binder:
             if not operation.outputs:
                 continue
             takes = {self._key(port.model) for port in operation.ports if port.model is not None}
+            takes.update(self._key(ref) for ref in operation.orders)
             for output in operation.outputs:
                 key = output.model.key or self._key(output.model)
-                if key in takes:
+                if key in takes:  # a transform, even if it takes the model without a parameter
                     places = self.transforms.setdefault(key, [])
                     if not places or places[-1] != place:
                         places.append(place)
@@ -365,6 +369,8 @@ class _Binder:
                 binding = self._bind(place, operation, port, key, heads)
                 bound[place, port.name] = binding
                 took.extend(binding.heads)
+            if any(self._key(ref) == key for ref in operation.orders):
+                self.ordered[place, key] = took = list(heads)
             heads = [head for head in heads if head not in took]
             heads.extend(self._output(place, key))
             heads.sort(key=lambda head: head[0])
@@ -400,7 +406,9 @@ class _Binder:
         if operation.options.bind:
             self._check_binds(operation, data)
         for ref in operation.orders:
-            for source, _ in self._heads(self._key(ref)):
+            key = self._key(ref)
+            heads = self.ordered.get((place, key))
+            for source, _ in self._heads(key) if heads is None else heads:
                 if source != place:
                     links.append(Link(source, place, "", ref.name, "order", None))
         for after in operation.options.after:
@@ -476,7 +484,8 @@ class _Binder:
         if heads and any(head[0] == place for head in heads):
             heads = [head for head in heads if head[0] != place]
         if not heads:
-            how = "none" if port.optional and port.default is NO_DEFAULT else "missing"
+            absent = port.optional and (port.default is NO_DEFAULT or port.default is None)
+            how = "none" if absent else "missing"
             return Binding(place, port, name, how, ())
         if port.shape == "all":
             return Binding(place, port, name, "list", tuple(heads))
@@ -504,14 +513,12 @@ class _Binder:
         self, place: int, operation: Operation, port: Port, key: str, wanted: list[str]
     ) -> Binding:
         name = port.model.name if port.model else ""
-        givers = {
-            other.name: heads
-            for index, other in enumerate(self.operations)
-            if index != place and (heads := self._output(index, key))
-        }
         chosen: list[Head] = []
         for source in wanted:
-            if source not in givers:
+            giver = self.place.get(source, place)
+            given = self._output(giver, key) if giver != place else []
+            if not given:
+                givers = self._givers(key)
                 why = f"which gives no {name}" if source in self.place else "which does not exist"
                 self._problem(
                     "unknown-bind",
@@ -524,7 +531,7 @@ class _Binder:
                     tuple(givers),
                 )  # fmt: skip
                 return Binding(place, port, name, "ambiguous", ())
-            chosen.extend(givers[source])
+            chosen.extend(given)
         if port.shape == "all" or (port.shape == "any" and len(chosen) > 1):
             return Binding(place, port, name, "list", tuple(chosen))
         if len(chosen) > 1:
@@ -539,6 +546,10 @@ class _Binder:
             )
             return Binding(place, port, name, "ambiguous", tuple(chosen))
         return self._single(place, operation, port, chosen[0])
+
+    def _givers(self, key: str) -> list[str]:
+        places = range(len(self.operations))
+        return [self.operations[place].name for place in places if self._output(place, key)]
 
     def _choose(self, place: int, operation: Operation, port: Port, heads: list[Head]) -> Binding:
         name = port.model.name if port.model else ""
