@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import (
+from typing import (  # noqa: UP035 - users still write List
     Annotated,
     Any,
     ForwardRef,

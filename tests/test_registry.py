@@ -102,11 +102,12 @@ def test_a_bad_declaration_registers_nothing(
     function: Any, flags: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     version = default_registry().version
+
+    def declare_it() -> None:
+        pulpo.operation(**flags)(function) if flags else pulpo.operation(function)
+
     with pytest.raises(error, match=message):
-        if flags:
-            pulpo.operation(**flags)(function)
-        else:
-            pulpo.operation(function)
+        declare_it()
     assert names() == []
     assert default_registry().version == version
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
+import itertools
 import keyword
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,10 +39,8 @@ __all__ = [
 
 PACKAGE = "run_cache"
 _WIDTH = 100
-#: What a task's parameters may not be called: Prefect's own, and what its body uses.
-_TASK_RESERVED = frozenset(
-    {"return_state", "wait_for", "OPERATIONS", "in_thread", "in_process", "self"}
-)
+#: What a task's parameters may not be called: Prefect's own.
+_TASK_RESERVED = frozenset({"return_state", "wait_for", "self"})
 
 
 class PrefectCodeGenerator:
@@ -171,17 +171,24 @@ def literal(value: str) -> str:
     return literal
 
 
+def _number(value: float) -> str:
+    """Return a number of seconds as a person writes it, and exactly."""
+    return str(int(value)) if value == int(value) else repr(value)
+
+
 class _Names:
     """Allocates identifiers once, so that none hides another."""
 
     def __init__(self, taken: Iterable[str]) -> None:
         self.taken = set(taken) | set(keyword.kwlist)
+        self.last: dict[str, int] = {}
 
     def new(self, wanted: str) -> str:
-        free, number = wanted, 1
+        free, number = wanted, self.last.get(wanted, 1)
         while free in self.taken:
             number += 1
             free = f"{wanted}_{number}"
+        self.last[wanted] = number
         self.taken.add(free)
         return free
 
@@ -247,6 +254,9 @@ class _FlowWriter:
 
     def _shared(self, name: str) -> str:
         return self._helper(name, f"{self.package}.orchestration")
+
+    def _operations(self) -> str:
+        return self._helper("OPERATIONS", f"{self.package}.operations")
 
     def _opaque(self) -> str:
         return self._helper("opaque", "prefect.utilities.annotations")
@@ -325,7 +335,12 @@ class _FlowWriter:
     def _task(self, step: Step) -> list[str]:
         node = self.nodes[step.target]
         task = self._helper("task", "prefect")
-        locals_ = _Names(_TASK_RESERVED | set(self.helpers.values()) | {"OPERATIONS"})
+        used = (
+            [self._operations()]
+            if node.is_async
+            else [self._operations(), self._shared(_off_the_loop(node))]
+        )
+        locals_ = _Names([*_TASK_RESERVED, *used])
         arguments = {port.name: locals_.new(port.name) for port in node.ports}
         self.arguments[node.name] = arguments
         parameters = []
@@ -354,24 +369,26 @@ class _FlowWriter:
         if options.retries:
             given.append(f"retries={options.retries}")
         if options.retry_delay is not None:
-            given.append(f"retry_delay_seconds={options.retry_delay:g}")
+            given.append(f"retry_delay_seconds={_number(options.retry_delay)}")
         if options.timeout is not None:
-            given.append(f"timeout_seconds={options.timeout:g}")
+            given.append(f"timeout_seconds={_number(options.timeout)}")
         if options.cache is None:
             # Without this Prefect hashes every argument of every call, whatever its size.
             given.append(f"cache_policy={self._helper('NO_CACHE', policies)}")
             return given
-        given.append(f"cache_policy={self._helper('INPUTS', policies)}")
+        # INPUTS alone is one key for every task: equal inputs would give another task's result.
+        inputs, code = self._helper("INPUTS", policies), self._shared("code_of")
+        function = f"{self._operations()}, {literal(node.name)}"
+        given.append(f"cache_policy={inputs} + {code}({function})")
         given.append("persist_result=True")
         seconds = cache_seconds(options.cache)
         if seconds is not None:
             datetime = self._helper("datetime", "datetime")
-            given.append(f"cache_expiration={datetime}.timedelta(seconds={seconds:g})")
+            given.append(f"cache_expiration={datetime}.timedelta(seconds={_number(seconds)})")
         return given
 
     def _body(self, node: Node, arguments: Mapping[str, str]) -> str:
-        operations = self._helper("OPERATIONS", f"{self.package}.operations")
-        function = f"{operations}[{literal(node.name)}]"
+        function = f"{self._operations()}[{literal(node.name)}]"
         given = [
             f"{port.name}={arguments[port.name]}"
             if port.passing == "keyword"
@@ -380,7 +397,7 @@ class _FlowWriter:
         ]
         if node.is_async:
             return f"await {function}({', '.join(given)})"
-        helper = "in_process" if node.options.strategy == "process" else "in_thread"
+        helper = _off_the_loop(node)
         return f"await {self._shared(helper)}({', '.join([function, *given])})"
 
     def _flow(self) -> list[str]:
@@ -418,9 +435,8 @@ class _FlowWriter:
     def _staged(self) -> list[str]:
         lines: list[str] = []
         used = self._used()
-        stages = sorted({step.stage for step in self.flow.steps})
-        for number in stages:
-            steps = [step for step in self.flow.steps if step.stage == number]
+        for _, stage in itertools.groupby(self.flow.steps, key=lambda step: step.stage):
+            steps = list(stage)
             if len(steps) == 1:
                 lines += self._awaited(steps[0], used)
             else:
@@ -435,8 +451,9 @@ class _FlowWriter:
 
     def _gathered(self, steps: list[Step], used: set[str]) -> list[str]:
         asyncio = self._helper("asyncio", "asyncio")
-        targets = [self.results[s.target] if s.target in used else "_" for s in steps]
-        assign = f"{', '.join(targets)} = " if any(t != "_" for t in targets) else ""
+        assign = ""
+        if any(step.target in used for step in steps):
+            assign = ", ".join(self.results[step.target] for step in steps) + " = "
         lines = [f"    {assign}{self._shared('finished')}(", f"        await {asyncio}.gather("]
         for step in steps:
             name, arguments = self._called(step)
@@ -530,7 +547,7 @@ class _FlowWriter:
         """Return the expression of what the flow returns; empty when it returns nothing."""
         values = {}
         for operation in self.flow.returns:
-            step = next(s.target for s in self.flow.steps if self._covers(s, operation))
+            step = self._steps[operation]
             text = self.results[step]
             child = self.flows.get(step) if step not in self.tasks else None
             if child is not None and len(child.returns) > 1:
@@ -541,20 +558,25 @@ class _FlowWriter:
         lines = [f"        {literal(name)}: {value}," for name, value in values.items()]
         return "\n".join(["{", *lines, "    }"])
 
-    def _covers(self, step: Step, operation: str) -> bool:
-        if step.kind == "task":
-            return step.target == operation
-        return operation in self.flows[step.target].covers
+    @functools.cached_property
+    def _steps(self) -> dict[str, str]:
+        """The step of this flow in which each operation runs."""
+        return {
+            operation: step.target
+            for step in self.flow.steps
+            for operation in (
+                [step.target] if step.kind == "task" else self.flows[step.target].covers
+            )
+        }
 
     def _used(self) -> set[str]:
         """Return the steps whose result something in this flow takes or returns."""
-        used = set()
+        used = {self._steps[operation] for operation in self.flow.returns}
         for step in self.flow.steps:
             for argument in step.arguments:
                 source = argument.source
                 items = source.items if isinstance(source, FromList) else (source,)
                 used |= {item.step for item in items if isinstance(item, FromResult)}
-            used |= {step.target for name in self.flow.returns if self._covers(step, name)}
         return used
 
     def _main(self) -> list[str]:
@@ -589,13 +611,17 @@ def _doc(text: str, indent: str) -> list[str]:
     text = text.strip()
     if not text:
         return []
-    plain = all(line.isprintable() for line in text.splitlines())
+    plain = all(line.isprintable() for line in text.split("\n"))
     if not plain or '"""' in text or "\\" in text or text.endswith('"'):
         return [f"{indent}{literal(text)}"]
     if "\n" not in text:
         return [f'{indent}"""{text}"""']
     body = textwrap.indent(text, indent, lambda line: bool(line.strip())).strip()
     return [f'{indent}"""{body}', f'{indent}"""']
+
+
+def _off_the_loop(node: Node) -> str:
+    return "in_process" if node.options.strategy == "process" else "in_thread"
 
 
 def _plain(name: str) -> str:

@@ -11,7 +11,7 @@ import inspect
 import json
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints, is_typeddict
 
 import cloudpickle
+from prefect.cache_policies import CachePolicy
 from prefect.context import FlowRunContext
 from prefect.flows import Flow
 from prefect.settings import (
@@ -83,6 +84,20 @@ async def in_process(function: Callable[..., Any], /, *args: Any, **kwargs: Any)
     """Call a sync function in another process, for work that keeps a core busy."""
     call = cloudpickle_wrapped_call(function, *args, **kwargs)
     return cloudpickle.loads(await asyncio.get_running_loop().run_in_executor(_processes(), call))
+
+
+def code_of(operations: Mapping[str, Callable[..., Any]], name: str, /) -> CachePolicy:
+    """Keep cached results apart by operation, and forget them when its code changes."""
+
+    def key(context: Any, arguments: Any) -> str:
+        function = inspect.unwrap(operations[name])
+        try:
+            code = inspect.getsource(function)
+        except (OSError, TypeError):
+            code = ""
+        return f"{name}\n{code}"
+
+    return CachePolicy.from_cache_key_fn(key)
 
 
 # --- Data by reference ---------------------------------------------------------------------------
