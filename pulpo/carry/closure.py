@@ -103,7 +103,8 @@ class Closure:
             if not piece.done:
                 piece.done = True
                 self._expand(piece)
-            for name in list(piece.needed):
+            for name in [one for one in piece.needed if one not in piece.checked]:
+                piece.checked.add(name)
                 self._check(piece, name)
 
     # -- from names to statements

@@ -12,7 +12,7 @@ from typing import Any
 
 from pulpo.carry.names import root_name
 from pulpo.carry.purity import Purity, call_text
-from pulpo.carry.record import Recorder, Statement, calls_of_magics
+from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import (
     in_memory,
     is_definition,
@@ -61,7 +61,7 @@ class Constants:
         value = self._namespace[name] if current else older
         node = statement.node
         where = f"in cell {statement.cell}"
-        if calls_of_magics(node):
+        if "get_ipython" in self._recorder.names(statement).now:
             return _runtime(value, f"by a magic or shell command {where}")
         shown = self._shown(node)
         live = live_kind(value)

@@ -172,8 +172,14 @@ class _Reader:
             self.children(node, scope)
 
     def children(self, node: ast.AST, scope: _Scope) -> None:
-        for child in ast.iter_child_nodes(node):
-            self.visit(child, scope)
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if isinstance(value, list):
+                for child in value:
+                    if isinstance(child, ast.AST):
+                        self.visit(child, scope)
+            elif isinstance(value, ast.AST):
+                self.visit(value, scope)
 
     def all(self, nodes: Iterable[ast.AST | None], scope: _Scope) -> None:
         for node in nodes:
@@ -418,6 +424,9 @@ def _last_part(node: ast.AST) -> str:
 
 
 _HANDLERS: dict[type[ast.AST], Callable[[_Reader, Any, _Scope], None]] = {
+    ast.Constant: _Reader.skipped,
+    ast.Load: _Reader.skipped,
+    ast.Store: _Reader.skipped,
     ast.Name: _Reader.name,
     ast.Attribute: _Reader.place,
     ast.Subscript: _Reader.place,

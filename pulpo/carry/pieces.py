@@ -42,6 +42,7 @@ class Piece:
     operation: str
     user: Piece | None = None
     needed: dict[str, None] = field(default_factory=dict)
+    checked: set[str] = field(default_factory=set)
     now: dict[Piece, None] = field(default_factory=dict)
     later: dict[Piece, None] = field(default_factory=dict)
     hints: dict[Piece, None] = field(default_factory=dict)

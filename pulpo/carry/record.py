@@ -13,7 +13,7 @@ from typing import Any
 from pulpo.carry.names import Names, names_of, root_name
 from pulpo.carry.text import split
 
-__all__ = ["Bound", "Recorder", "Statement", "calls_of_magics"]
+__all__ = ["Bound", "Recorder", "Statement"]
 
 # Calls on a function, class or module that change it for everybody who uses it later.
 REGISTRARS = frozenset(
@@ -216,11 +216,6 @@ class Recorder:
             self.decorated_by.setdefault(name, []).append(statement)
         for name in _roots(getattr(node, "bases", ())):
             self.derived_from.setdefault(name, []).append(statement)
-
-
-def calls_of_magics(node: ast.AST) -> bool:
-    """Tell whether a statement holds what IPython made of a ``%`` or ``!`` line."""
-    return any(isinstance(part, ast.Name) and part.id == "get_ipython" for part in ast.walk(node))
 
 
 def _with_bodies(parts: Iterable[tuple[ast.stmt, str]]) -> Iterator[tuple[ast.stmt, str]]:

@@ -54,7 +54,10 @@ def strip_decorators(text: str, unwanted: Callable[[ast.expr], bool]) -> str:
             first = decorator.lineno - 1
             while not lines[first].lstrip().startswith("@"):
                 first -= 1
-            del lines[first : decorator.end_lineno]
+            last = decorator.end_lineno or decorator.lineno
+            while lines[last].lstrip().startswith(")"):  # @(…) may close further down
+                last += 1
+            del lines[first:last]
     return "\n".join(lines)
 
 
@@ -130,7 +133,7 @@ def join(pieces: Iterable[str]) -> str:
 def _gap(above: str, below: str) -> str:
     if _DEFINITION.search(above) or _DEFINITION.search(below):
         return "\n\n\n"
-    if _is_import(above) != _is_import(below):
+    if _is_import(above) != _is_import(below) or "__future__" in above:
         return "\n\n"
     return "\n\n" if "\n" in above or "\n" in below else "\n"
 

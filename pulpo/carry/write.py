@@ -11,7 +11,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,9 @@ def carry(
             own[name] = closure.add_operation(name, function, place)
     for name in also:
         closure.add_name(name)
-    return _write(closure, own, imported, modules)
+    carried = _write(closure, own, imported, modules)
+    order = {name: carried.identifiers[name] for name in functions}
+    return replace(carried, identifiers=order)
 
 
 def verify(text: str, root: Path | None = None, *, timeout: float = 120) -> None:
@@ -181,13 +183,13 @@ def _write(
     stand_ins = [closure.stand_ins[name] for name in sorted(closure.stand_ins)]
     text = join([*future, *heads, *stand_ins, *rest])
     _refuse_secrets(texts)
-    _check(text, closure.tolerated)
-    everything = {**identifiers, **imported_as}
+    bound = {name for piece in pieces for name in (*piece.statement.binds, piece.renamed)}
+    _check(text, bound | closure.tolerated | closure.stand_ins.keys())
     return Carried(
         text=text,
-        identifiers={name: everything[name] for name in (*own, *imported)},
+        identifiers={**identifiers, **imported_as},
         warnings=tuple(closure.warnings),
-        packages=_packages(ast.parse(text), closure.modules_used, modules),
+        packages=_packages(pieces, imported.values(), closure.modules_used, modules),
     )
 
 
@@ -327,39 +329,49 @@ def _variable(name: str) -> str:
     return word or "API_KEY"
 
 
-def _check(text: str, tolerated: set[str]) -> None:
-    """Compile the text and look for names that nothing binds, by another way than the closure's."""
+def _check(text: str, bound: set[str]) -> None:
+    """Parse the text and look for names that nothing binds, by another way than the closure's."""
     try:
-        compile(text, "operations.py", "exec", dont_inherit=True)
+        table = symtable.symtable(text, "operations.py", "exec")
     except SyntaxError as error:
         raise CarryError(
             f"what was carried does not compile: {error.msg} (line {error.lineno}). This is a "
             "mistake of pulpo; please report it."
         ) from error
-    table = symtable.symtable(text, "operations.py", "exec")
-    bound = {
-        one.get_name() for one in table.get_symbols() if one.is_assigned() or one.is_imported()
-    }
-    bound |= {child.get_name() for child in table.get_children()}
-    known = bound | tolerated | set(vars(builtins)) | {"__name__", "__doc__", "__file__"}
-    todo = [table]
+    known = bound | set(vars(builtins)) | {"__name__", "__doc__", "__file__"}
+    todo = table.get_children()
     while todo:
         one = todo.pop()
         todo += one.get_children()
         for symbol in one.get_symbols():
-            wanted = symbol.is_global() if one is not table else not symbol.is_assigned()
-            if wanted and symbol.is_referenced() and symbol.get_name() not in known:
+            if symbol.is_global() and symbol.is_referenced() and symbol.get_name() not in known:
                 raise CarryError(
                     f"the carried text uses {symbol.get_name()!r}, which nothing in it defines. "
                     "This is a mistake of pulpo; please report it."
                 )
 
 
-def _packages(node: ast.Module, used: Iterable[str], modules: Modules) -> tuple[str, ...]:
-    names = {name.split(".")[0] for name in used}
-    for part in ast.walk(node):
-        if isinstance(part, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in part.names}
-        elif isinstance(part, ast.ImportFrom) and not part.level:
-            names.add((part.module or "").split(".")[0])
+def _packages(
+    pieces: Iterable[Piece],
+    imported: Iterable[tuple[str, str]],
+    used: Iterable[str],
+    modules: Modules,
+) -> tuple[str, ...]:
+    names = {name.split(".")[0] for name in (*used, *(module for module, _ in imported))}
+    for piece in pieces:
+        for part in ast.walk(piece.node) if piece.kind is Kind.IMPORT else ():
+            if isinstance(part, ast.Import):
+                names |= {
+                    alias.name.split(".")[0]
+                    for alias in part.names
+                    if not piece.needed.keys().isdisjoint(_bound_names(alias))
+                    or part is not piece.node
+                }
+            elif isinstance(part, ast.ImportFrom):
+                names.add((part.module or "").split(".")[0])
+    names.discard("pulpo")  # something stands in for it
     return tuple(sorted(name for name in names if modules.is_third_party(name)))
+
+
+def _bound_names(alias: ast.alias) -> tuple[str, ...]:
+    return (alias.asname or alias.name.split(".")[0],)
