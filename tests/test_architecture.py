@@ -65,7 +65,10 @@ TABLE = {
     "session": Room(BELOW_SESSION, "IPython"),
     "services": Room("session settings errors", "prefect fastapi uvicorn httpx asyncpg"),
     # `pulpo clean` needs no session.
-    "cli": Room(FRONT_END + " services settings exports", "typer click rich nbclient nbformat traitlets"),
+    "cli": Room(
+        FRONT_END + " services settings exports",
+        "typer click rich nbclient nbformat traitlets",
+    ),
     "magics": Room(FRONT_END, "IPython traitlets"),
     # The panel says what the session answers in its own HTML, with the pictures of the cells.
     "widgets": Room(
