@@ -297,7 +297,7 @@ def _texts(flag: str, value: Any) -> tuple[str, ...]:
 def _check_cache(cache: Any) -> None:
     if cache is None or cache == "inputs":
         return
-    number = re.fullmatch(r"(\d+(?:\.\d+)?)[smhd]", cache) if isinstance(cache, str) else None
+    number = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)[smhd]", cache) if isinstance(cache, str) else None
     if number is None or not float(number[1]):
         raise DeclarationError(
             f"cache cannot be {cache!r}. Give 'inputs' to keep results for good, or how long to "

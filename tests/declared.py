@@ -63,8 +63,14 @@ def declare(line: str, namespace: Mapping[str, Any] | None = None, **given: Any)
     prefix = "async " if ["async"] in flags else ""
     arrow = f" -> {returns.strip()}" if returns else ""
     scope: dict[str, Any] = {**MODELS, **(namespace or {}), "__name__": "__main__"}
-    exec(f"{prefix}def {function}({match['ports']}){arrow}: ...", scope)
+    run(f"{prefix}def {function}({match['ports']}){arrow}: ...", scope)
     return make_operation(scope[function], name=name, options=options_from_flags(options), **given)
+
+
+def run(source: str, scope: dict[str, Any]) -> dict[str, Any]:
+    """Run source as a cell is run: without the ``__future__`` imports of this file."""
+    exec(compile(source, "<cell>", "exec", dont_inherit=True), scope)
+    return scope
 
 
 def declared(*lines: str, namespace: Mapping[str, Any] | None = None) -> list[Operation]:
