@@ -44,10 +44,10 @@ class Notebook:
         self.shell = shell
         self.names = shell.user_ns
 
-    def run(self, cell: str, *, identity: str | None = None) -> Answer:
+    def run(self, cell: str, *, identity: str | None = None, stored: bool = True) -> Answer:
         source = textwrap.dedent(cell).lstrip("\n")
         with capture_output() as captured:
-            result = self.shell.run_cell(source, store_history=True, cell_id=identity)
+            result = self.shell.run_cell(source, store_history=stored, cell_id=identity)
         shown = [output.data.get("text/plain", "") for output in captured.outputs]
         return Answer(
             result.result,
@@ -553,6 +553,22 @@ def test_cells_from_before_loading_are_known(bare: Notebook, folder: Path) -> No
     text = exported(bare, folder)
     assert "return raw  # from before" in text
     assert "limit = 3" in text
+
+
+def test_cells_are_numbered_and_known_where_no_history_is_stored(
+    bare: Notebook, folder: Path
+) -> None:
+    cells = [
+        MODELS,
+        "def helper(raw):\n    return raw",
+        "%load_ext pulpo",
+        "%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return helper(raw)",
+        "%%operation a.g\ndef g(clean: Clean): ...",
+    ]
+    for cell in cells:
+        bare.run(cell, stored=False)
+    assert [operation.cell for operation in current().operations] == ["cell 4", "cell 5"]
+    assert "def helper(raw):" in exported(bare, folder)
 
 
 def test_cells_while_unloaded_are_known_after_reloading(notebook: Notebook, folder: Path) -> None:

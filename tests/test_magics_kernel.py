@@ -183,7 +183,10 @@ def test_runs_are_awaited_and_fall_back_to_a_thread(kernel: Kernel) -> None:
         """
     )
     kernel.run("%%time\nkept = %pulpo run --param query=x")
-    assert kernel.text("[loop is home for loop in loops]") == "[True, False, False]"
+    kernel.run("%autoawait off\n")
+    kernel.run("%pulpo run --param query=x")
+    kernel.run("%autoawait asyncio\n")
+    assert kernel.text("[loop is home for loop in loops]") == "[True, False, False, False]"
     assert kernel.text("kept['load.fetch']") == "{'query': 'x'}"
 
     kernel.run("raw = {'live': 1}")
@@ -262,13 +265,14 @@ def test_strict_nbval_passes_a_notebook_that_runs(private_home: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "cell", ["%%operation a.f --retires 2\ndef f(): ...", "%pulpo complie", "%pulpo show nothing"]
-)
-def test_nbval_fails_a_notebook_whose_magic_failed(
-    private_home: Path, tmp_path: Path, cell: str
-) -> None:
-    path = written(tmp_path / "fails.ipynb", ["%load_ext pulpo", cell], allow_errors=True)
+def test_nbval_fails_every_cell_whose_magic_failed(private_home: Path, tmp_path: Path) -> None:
+    cells = [
+        "%load_ext pulpo",
+        "%%operation a.f --retires 2\ndef f(): ...",
+        "%pulpo complie",
+        "%pulpo show nothing",
+    ]
+    path = written(tmp_path / "fails.ipynb", cells, allow_errors=True)
     done = nbval(path, "--nbval-lax")
     assert done.returncode == 1, done.stdout
-    assert "1 failed, 1 passed" in done.stdout
+    assert "3 failed, 1 passed" in done.stdout

@@ -42,7 +42,6 @@ class Extension:
         self.session = session
         self._shell = weakref.ref(shell)
         self._cells = RunningCells(weakref.proxy(shell), session)
-        self._next_cell = 1
         self._loaded = False
         self._matcher = make_matcher(session)
         self._text = CellText(self._transform_magics)
@@ -81,7 +80,7 @@ class Extension:
         # Cells call these by name. As builtins they stay out of the namespace, and survive %reset.
         for name, function in self._builtins():
             setattr(builtins, name, function)
-        self._next_cell = self._cells.recover(since=self._next_cell)
+        self._cells.start()
 
     def unload(self) -> None:
         """Take everything out again."""
@@ -101,7 +100,7 @@ class Extension:
         for name, _ in self._builtins():
             if hasattr(builtins, name):
                 delattr(builtins, name)
-        self._next_cell = shell.execution_count
+        self._cells.stop()
 
     # --- What cells call ------------------------------------------------------------------------
 

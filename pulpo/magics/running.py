@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class RunningCells:
     def __init__(self, shell: Any, session: Session) -> None:
         self._shell = shell
         self._session = session
+        self._count = 0
+        self._watched = 0
         self._thread = threading.local()  # ipykernel's subshells run cells side by side
 
     @property
@@ -64,10 +67,11 @@ class RunningCells:
             outer = self._stack[0]
             self._stack.append(RunningCell(info, outer.number, outer.identity))
             return
-        # IPython 9 has counted this cell by now, IPython 8 has not; neither has stored it.
+        # IPython 9 has counted this cell by now, IPython 8 has not; neither has stored it. Where
+        # cells are not stored, they all have one number, so they are counted here.
         stored = self._shell.history_manager.input_hist_parsed
-        number = len(stored) if info.store_history else self._shell.execution_count
-        self._stack.append(RunningCell(info, number, _identity(self._shell, info)))
+        self._count = len(stored) if info.store_history else self._count + 1
+        self._stack.append(RunningCell(info, self._count, _identity(self._shell, info)))
 
     def after(self, result: Any) -> None:
         """Record a cell that ended (``post_run_cell``); raising would lose the cell."""
@@ -85,16 +89,30 @@ class RunningCells:
             self._stack[-1].inner.append("".join(lines))
         return lines
 
-    def recover(self, *, since: int) -> int:
-        """Record the cells from number ``since`` on that ran unwatched; return the next number."""
-        history = list(self._shell.user_ns.get("In", ()))
-        for number in range(max(since, 1), len(history)):
-            source = history[number]
-            if number == len(history) - 1 and "load_ext" in source and "pulpo" in source:
-                return number  # it is running now; its own end records it
+    def start(self) -> None:
+        """Record what ran unwatched until now: before loading, or while unloaded."""
+        sources = self._sources()
+        unwatched = sources[self._watched :]
+        if unwatched and "load_ext" in unwatched[-1] and "pulpo" in unwatched[-1]:
+            unwatched.pop()  # it is running now; its own end records it
+        for number, source in enumerate(unwatched, start=self._watched + 1):
             with contextlib.suppress(Exception):
                 self._session.recorder.record(source, cell=number)
-        return max(since, len(history))
+        self._count = len(sources)
+
+    def stop(self) -> None:
+        """Remember where watching ends."""
+        self._watched = len(self._sources())
+        self._stack.clear()
+
+    def _sources(self) -> list[str]:
+        """Return the source of each cell that ran, as Python."""
+        stored = self._shell.history_manager.input_hist_parsed[1:]
+        if stored:
+            return list(stored)
+        # A frontend that stores no history, as nbval, leaves what tracebacks need.
+        cells = [name for name in linecache.cache if self._shell.compile.format_code_name(name)]
+        return ["".join(linecache.getlines(name)) for name in cells]
 
     def _finish(self, result: Any) -> None:
         info = getattr(result, "info", None)
@@ -102,7 +120,7 @@ class RunningCells:
         if info is None or result.error_before_exec is not None:
             return
         # The loading cell has no entry: it started before anyone watched.
-        number = cell.number if cell else result.execution_count or self._shell.execution_count
+        number = cell.number if cell else self._count
         source = getattr(info, "transformed_cell", None)
         if source is None:  # IPython 8
             source = self._shell.transform_cell(info.raw_cell or "")
