@@ -1,0 +1,62 @@
+"""Timing, and tables of what was timed."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Calls = Mapping[str, Callable[[], Any]]
+
+
+def best(calls: Calls, rounds: int) -> dict[str, float]:
+    """Return the least time of each call in seconds, all of them called in turn in each round.
+
+    Processor time, which what else runs on the machine changes least. As in `timeit`, the collector
+    rests during a call, for every call alike.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(_time(call))
+    return {name: min(each) for name, each in times.items()}
+
+
+def _time(call: Callable[[], Any]) -> float:
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.process_time()
+        result = call()
+        taken = time.process_time() - start
+    finally:
+        gc.enable()
+    del result  # freed after the clock stopped, for every call alike
+    return taken
+
+
+def median(times: Sequence[float]) -> float:
+    return statistics.median(times)
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.2f}" if seconds < 0.01 else f"{seconds * 1e3:,.1f}"
+
+
+def ratio(value: float) -> str:
+    return f"{value:,.2f} ×"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns also line up as plain text."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        padded = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(head), line(rule), *map(line, rows)])
