@@ -572,13 +572,15 @@ class _Binder:
         if port.shape == "any":
             return Binding(place, port, name, "list", tuple(heads))
         candidates = tuple(dict.fromkeys(self.operations[head[0]].name for head in heads))
+        givers = f"{len(candidates)} operations give one: {', '.join(candidates)}."
+        fix = f"Say which: --bind {port.name}={candidates[0]}; or take all of them: "
+        if len(candidates) == 1:
+            givers, fix = f"{candidates[0]!r} gives {len(heads)} of them.", "Take all of them: "
         self._problem(
             "ambiguous-port",
             "error",
-            f"operation {operation.name!r}: the port {port.name!r} takes one {name}, but "
-            f"{len(candidates)} operations give one: {', '.join(candidates)}.",
-            f"Say which: --bind {port.name}={candidates[0]}; or take all of them: "
-            f"'{port.name}: list[{name}]'.",
+            f"operation {operation.name!r}: the port {port.name!r} takes one {name}, but {givers}",
+            f"{fix}'{port.name}: list[{name}]'.",
             operation,
             port.name,
             candidates,
