@@ -12,6 +12,7 @@ import re
 import textwrap
 import types
 import typing
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ForwardRef, Literal, Protocol, get_args, get_origin, runtime_checkable
@@ -520,7 +521,24 @@ def _newtype_hint(name: str, type_: Any) -> str:
     return label if label in ("DataFrame", "Series", "ndarray", "Table", "LazyFrame") else ""
 
 
+#: What was read, by the code object's id: functions that one factory made share their code, and
+#: code objects of two versions of a module may be equal though their annotations differ.
+_read: dict[int, tuple[weakref.ref[types.CodeType], dict[str, ast.expr]]] = {}
+
+
 def _signature_source(function: Any) -> dict[str, ast.expr]:
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, types.CodeType):
+        return _parse_signature(function)
+    known = _read.get(id(code))
+    if known is None or known[0]() is not code:
+        key = id(code)
+        known = weakref.ref(code, lambda _: _read.pop(key, None)), _parse_signature(function)
+        _read[key] = known
+    return known[1]
+
+
+def _parse_signature(function: Any) -> dict[str, ast.expr]:
     try:
         source = textwrap.dedent(inspect.getsource(function))
         tree = ast.parse(source)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from declared import MODELS, Clean, Duck, Raw, declare, declared, run
+from declared import MODELS, Clean, Duck, declare, declared, run
 
 import pulpo
 from pulpo.dataflow import DataFlowAnalyzer, DataFlowGraph, build_graph
