@@ -76,13 +76,9 @@ class DataFlowGraph:
         self._places = {operation.name: place for place, operation in enumerate(operations)}
         self.needs: list[list[int]] = [[] for _ in operations]
         self.feeds: list[list[int]] = [[] for _ in operations]
-        seen = set()
-        for link in links:
-            pair = (link[0], link[1])
-            if pair not in seen:
-                seen.add(pair)
-                self.needs[pair[1]].append(pair[0])
-                self.feeds[pair[0]].append(pair[1])
+        for source, target in dict.fromkeys([(link[0], link[1]) for link in links]):
+            self.needs[target].append(source)
+            self.feeds[source].append(target)
         self.stages, self.stuck = topological_stages(self.needs, self.feeds)
 
     @property
@@ -288,7 +284,8 @@ class _Binder:
         self.transforms: dict[str, list[int]] = {}
         self.ordered: dict[tuple[int, str], list[Head]] = {}
         self._collect()
-        self.heads: dict[str, list[Head]] = {}
+        #: The final heads of each model, once the transforms have run.
+        self.heads: dict[str, list[Head]] = dict(self.producers)
 
     def graph(self) -> DataFlowGraph:
         by_target: dict[tuple[int, str], Binding] = {}
@@ -306,20 +303,25 @@ class _Binder:
 
     def _short_names(self) -> dict[str, str]:
         """Map the short names that text may use to keys; two keys for one are an error if used."""
-        keys: dict[str, str] = {}
-        clashes: dict[str, list[str]] = {}
         texts: dict[str, list[Operation]] = {}
+        refs: list[ModelRef] = []
         for operation in self.operations:
-            refs = [output.model for output in operation.outputs]
-            refs += [port.model for port in operation.ports if port.model is not None]
-            refs += operation.orders
-            for ref in refs:
+            own = [output.model for output in operation.outputs]
+            own += [port.model for port in operation.ports if port.model is not None]
+            own += operation.orders
+            refs += own
+            for ref in own:
                 if not ref.key:
                     texts.setdefault(ref.name, []).append(operation)
-                elif keys.setdefault(ref.name, ref.key) != ref.key:
-                    known = clashes.setdefault(ref.name, [keys[ref.name]])
-                    if ref.key not in known:
-                        known.append(ref.key)
+        if not texts:
+            return {}  # the usual case: every model is a class
+        keys: dict[str, str] = {}
+        clashes: dict[str, list[str]] = {}
+        for ref in refs:
+            if ref.key and keys.setdefault(ref.name, ref.key) != ref.key:
+                known = clashes.setdefault(ref.name, [keys[ref.name]])
+                if ref.key not in known:
+                    known.append(ref.key)
         for name, found in clashes.items():
             for operation in dict.fromkeys(texts.get(name, ())):
                 self._problem(
@@ -341,9 +343,10 @@ class _Binder:
             if not operation.outputs:
                 continue
             takes = {self._key(port.model) for port in operation.ports if port.model is not None}
-            takes.update(self._key(ref) for ref in operation.orders)
+            if operation.orders:
+                takes.update(self._key(ref) for ref in operation.orders)
             for output in operation.outputs:
-                key = output.model.key or self._key(output.model)
+                key = self._key(output.model)
                 if key in takes:  # a transform, even if it takes the model without a parameter
                     places = self.transforms.setdefault(key, [])
                     if not places or places[-1] != place:
@@ -376,16 +379,12 @@ class _Binder:
             heads.sort(key=lambda head: head[0])
         self.heads[key] = heads
 
-    def _heads(self, key: str) -> list[Head]:
-        heads = self.heads.get(key)
-        return heads if heads is not None else self.producers.get(key, [])
-
     # - one operation -
 
     def _bind_operation(
         self, place: int, operation: Operation, bound: dict[tuple[int, str], Binding]
     ) -> None:
-        links, keys = self.links, self.keys
+        links = self.links
         used: dict[tuple[int, int | None], str] = {}
         data = False
         for port in operation.ports:
@@ -393,35 +392,31 @@ class _Binder:
             if model is None:
                 continue
             data = True
-            key = model.key or keys.get(model.name, model.name)
+            key = model.key or self._key(model)
             binding = bound.get((place, port.name)) if bound else None
             if binding is None:
-                binding = self._bind(place, operation, port, key, self._heads(key))
+                binding = self._bind(place, operation, port, key, self.heads.get(key, []))
             self.bindings.append(binding)
             kind = "candidate" if binding.how == "ambiguous" else "data"
             for source, output in binding.heads:
                 links.append(Link(source, place, port.name, model.name, kind, output))
             if binding.how == "one":
-                self._warn_twice(operation, port, binding.heads[0], used)
+                head = binding.heads[0]
+                first = used.setdefault((head[0], head[1].index), port.name)
+                if first != port.name:
+                    self._warn_twice(operation, port, head, first)
         if operation.options.bind:
             self._check_binds(operation, data)
         for ref in operation.orders:
             key = self._key(ref)
             heads = self.ordered.get((place, key))
-            for source, _ in self._heads(key) if heads is None else heads:
+            for source, _ in self.heads.get(key, ()) if heads is None else heads:
                 if source != place:
                     links.append(Link(source, place, "", ref.name, "order", None))
         for after in operation.options.after:
             self._link_after(place, operation, after)
 
-    def _warn_twice(
-        self, operation: Operation, port: Port, head: Head, used: dict[tuple[int, int | None], str]
-    ) -> None:
-        key = (head[0], head[1].index)
-        other = used.get(key)
-        if other is None:
-            used[key] = port.name
-            return
+    def _warn_twice(self, operation: Operation, port: Port, head: Head, other: str) -> None:
         source = self.operations[head[0]].name
         self._problem(
             "same-value-twice",
@@ -481,7 +476,7 @@ class _Binder:
             wanted = [source for target, source in operation.options.bind if target == port.name]
             if wanted:
                 return self._bind_by_flag(place, operation, port, key, wanted)
-        if heads and any(head[0] == place for head in heads):
+        if key in self.transforms:  # only a transform can be among the heads of what it takes
             heads = [head for head in heads if head[0] != place]
         if not heads:
             absent = port.optional and (port.default is NO_DEFAULT or port.default is None)
