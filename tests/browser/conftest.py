@@ -41,7 +41,9 @@ _START = 90  # seconds; a cold start on a busy machine takes twenty
 _STEP = 120  # seconds that one step in the page may take
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while playwright is open, an event loop counts as running in this thread, and
+# later tests that use asyncio.run would fail.
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     """A Chromium without a window."""
     with sync_playwright() as playwright:
