@@ -11,9 +11,8 @@ import sys
 import tempfile
 import threading
 import time
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, build_opener
 
 from .errors import ServerError
 
@@ -102,8 +101,7 @@ class PrivateServer:
             When the server ends before it answers, or does not answer in time.
         """
         with self._lock:
-            url = f"http://127.0.0.1:{self._port}/api"
-            if not self.is_running or not _answers(f"{url}/health"):
+            if not self.is_running or not _answers(self._port):
                 self._stop()
                 self._start()
             return f"http://127.0.0.1:{self._port}/api"
@@ -161,7 +159,7 @@ class PrivateServer:
         while time.monotonic() < end:
             if process.poll() is not None:
                 return f"it ended with code {process.returncode}.{self._tail()}"
-            if _answers(f"http://127.0.0.1:{self._port}/api/health"):
+            if _answers(self._port):
                 return ""
             time.sleep(0.1)
         return f"it did not answer within {self._patience:.0f} seconds.{self._tail()}"
@@ -226,12 +224,15 @@ def _free_port(wanted: int) -> int:
     raise ServerError("no port on 127.0.0.1 is free for the private Prefect server.")
 
 
-def _answers(address: str) -> bool:
+def _answers(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        with build_opener(ProxyHandler({})).open(address, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (HTTPError, URLError, OSError):
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == 200
+    except (HTTPException, OSError):
         return False
+    finally:
+        connection.close()
 
 
 def _keep_loopback_off_proxies() -> None:
