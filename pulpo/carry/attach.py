@@ -26,16 +26,20 @@ class Attachments:
 
     def of(self, statement: Statement, name: str) -> list[Statement]:
         """Return what was done to the definition of ``name`` since ``statement`` ran, in order."""
-        value = self._namespace[name]
         if isinstance(statement.node, ast.Import | ast.ImportFrom):
-            return self._of_package(_package(value, statement))
-        if not is_definition(value):
+            return self._of_package(_package(self._namespace.get(name), statement))
+        bound = statement.bound.get(name)
+        made = isinstance(statement.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if not made and not is_definition(bound.kept() if bound is not None else None):
             return []
+        # What came after the name was bound anew was done to something else.
+        newer = [one for one in self._recorder.by_name[name] if one.index > statement.index]
+        until = newer[0].index if newer else len(self._recorder.statements)
         found = [*self._recorder.touching.get(name, [])]
         found += [one for one in self._recorder.decorated_by.get(name, []) if _registers(one, name)]
         if isinstance(statement.node, ast.ClassDef) and "__init_subclass__" in statement.text:
             found += self._recorder.derived_from.get(name, [])
-        later = [one for one in found if one.index > statement.index]
+        later = [one for one in found if statement.index < one.index < until]
         newest = {_key(one): one for one in sorted(later, key=lambda one: one.index)}
         return sorted(newest.values(), key=lambda one: one.index)
 

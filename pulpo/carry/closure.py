@@ -6,18 +6,19 @@ import ast
 import builtins
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from pulpo.carry.attach import Attachments
-from pulpo.carry.constants import INSIDE, WRITE_IT, Constants, captured
+from pulpo.carry.constants import INSIDE, WRITE_IT, Constants
+from pulpo.carry.definitions import Definitions, unwrapped
 from pulpo.carry.modules import Modules
 from pulpo.carry.names import names_of
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.text import strip_decorators
-from pulpo.carry.values import in_memory, is_definition, literal, live_kind
+from pulpo.carry.values import in_memory, is_definition, live_kind, same_code
 from pulpo.errors import CarryError, NoSourceError, did_you_mean
 
 __all__ = ["Closure"]
@@ -58,6 +59,7 @@ class Closure:
         self._modules = modules
         self._purity = Purity(recorder)
         self._constants = Constants(recorder, self._purity)
+        self._definitions = Definitions(recorder, self._purity, self._constants)
         self._attachments = Attachments(recorder, self._purity)
         self._todo: deque[Piece] = deque()
         self._operation = ""
@@ -100,18 +102,19 @@ class Closure:
         """Follow every name until nothing new is needed."""
         while self._todo:
             piece = self._todo.popleft()
-            if not piece.done:
-                piece.done = True
-                self._expand(piece)
+            # First: what a value is says more than what its line uses.
             for name in [one for one in piece.needed if one not in piece.checked]:
                 piece.checked.add(name)
                 self._check(piece, name)
+            if not piece.done:
+                piece.done = True
+                self._expand(piece)
 
     # -- from names to statements
 
     def _statement_of(self, function: object) -> Statement | None:
         statement = self._recorder.by_object.get(id(function))
-        if statement is not None:
+        if statement is not None and _made(statement, function):
             return None if isinstance(statement.node, ast.Import | ast.ImportFrom) else statement
         if not isinstance(function, types.FunctionType):
             return None
@@ -195,7 +198,8 @@ class Closure:
         latest = history[-1]
         bound = latest.bound.get(name)
         rebound = any(name in self._recorder.names(s).rebinds for s in self._changers(name, bound))
-        if bound is None or not (bound.holds(value) or rebound):
+        made = bound is not None and (bound.holds(value) and _made(latest, value))
+        if not (made or (bound is not None and rebound)):
             self._refuse(
                 name,
                 user,
@@ -250,6 +254,8 @@ class Closure:
         That is its newest definition, unless the statement wraps an older one:
         ``old = f`` followed by a new ``def f`` that calls ``old``.
         """
+        if name in piece.fixed:
+            return piece.fixed[name]
         here = piece.statement
         history = self._recorder.by_name.get(name, [])
         before = [one for one in history if one.index < here.index]
@@ -300,10 +306,8 @@ class Closure:
         for module in piece.names.modules:
             self._reach(module, piece)
             self.modules_used[module] = None
-        if isinstance(piece.node, ast.ClassDef):
-            self._check_class(piece)
-        elif isinstance(piece.node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self._check_function(piece)
+        if isinstance(piece.node, _Definition):
+            self._check_definition(piece)
         self._expand_attachments(piece)
 
     def _link(
@@ -331,8 +335,6 @@ class Closure:
 
     def _expand_attachments(self, piece: Piece) -> None:
         for name in piece.statement.binds:
-            if name not in self._namespace or not self._is_current(piece, name):
-                continue
             for statement in self._attachments.of(piece.statement, name):
                 problem = self._attachments.problem(statement, name)
                 if problem:
@@ -347,6 +349,7 @@ class Closure:
             if other.kind is Kind.OPERATION:
                 other.kind = Kind.HELPER
         other.now[piece] = None
+        other.fixed.update(dict.fromkeys(piece.statement.binds, piece.statement))
 
     def _is_current(self, piece: Piece, name: str) -> bool:
         history = self._recorder.by_name.get(name, [])
@@ -416,60 +419,11 @@ class Closure:
         for statement in outcome.also:
             self._attach(piece, statement)
 
-    def _check_function(self, piece: Piece) -> None:
-        node = piece.node
-        assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        bound = piece.statement.bound.get(node.name)
-        function: Any = bound.kept() if bound is not None else None
-        for held, value in captured(function):
-            self._refuse_live(held, value, piece, "in the closure of")
-        inner = _unwrapped(function)
-        if not isinstance(inner, types.FunctionType):
-            return
-        for name, default, value in _defaults(node.args, inner):
-            if not isinstance(default, ast.Name):  # which is judged by itself
-                self._refuse_live(name, value, piece, "a default of", default)
-            impure = self._purity.judge(default).impure
-            if impure is not None:
-                self._warn(
-                    f"the default of {name!r} in {node.name!r} was computed by "
-                    f"{call_text(impure)} when its cell ran; the export computes it anew",
-                    None,
-                )
-
-    def _refuse_live(
-        self, name: str, value: object, piece: Piece, how: str, node: ast.expr | None = None
-    ) -> None:
-        kind = live_kind(value) or in_memory(value)
-        if kind:
-            made = f" made by {call_text(node)}" if node is not None else ""
-            where = f"in cell {piece.statement.cell}"
-            why = f"it is {kind}{made} {where}, {how} {piece.label!r}"
+    def _check_definition(self, piece: Piece) -> None:
+        for name, why in self._definitions.live(piece.statement):
             self._refuse(name, piece, why, INSIDE)
-
-    def _check_class(self, piece: Piece) -> None:
-        node = piece.node
-        assert isinstance(node, ast.ClassDef)
-        bound = piece.statement.bound.get(node.name)
-        kind = bound.kept() if bound is not None else None
-        if not isinstance(kind, type):
-            return
-        attributes = dict(vars(kind))
-        for part in node.body:
-            if not (isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name)):
-                continue
-            name = part.targets[0].id
-            if name not in attributes:
-                continue
-            self._refuse_live(name, attributes[name], piece, "an attribute of", part.value)
-            written = literal(attributes[name])
-            if written is not None and _is_other_literal(part.value, attributes[name]):
-                self._warn(
-                    f"{node.name}.{name} was changed since cell {piece.statement.cell} ran: the "
-                    "export starts with its first value, and runs what changed it if that is a "
-                    "line of a cell",
-                    None,
-                )
+        for warning in self._definitions.warnings(piece.statement):
+            self._warn(warning, None)
 
     def _reach(self, module: str, piece: Piece) -> None:
         file = self._modules.unreachable_file(module)
@@ -513,18 +467,20 @@ class Closure:
         raise CarryError(f"{who}: cannot carry {name!r}{path}: {why}. {fix}")
 
 
-def _made(statement: Statement, function: types.FunctionType) -> bool:
-    """Tell whether a definition, compiled again, gives this function's code."""
-    code = compile(
-        ast.Module(body=[statement.node], type_ignores=[]), "<carry>", "exec", dont_inherit=True
-    )
-    return any(
-        isinstance(one, types.CodeType)
-        and one.co_firstlineno == function.__code__.co_firstlineno
-        and one.co_code == function.__code__.co_code
-        and one.co_names == function.__code__.co_names
-        for one in code.co_consts
-    )
+def _made(statement: Statement, value: object) -> bool:
+    """Tell whether a definition is the one that made a function, as far as can be seen."""
+    node, inner = statement.node, unwrapped(value)
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return True
+    if not isinstance(inner, types.FunctionType) or inner.__code__.co_name != node.name:
+        return bool(node.decorator_list)  # a decorator may give anything
+    lines = {node.lineno, *(decorator.lineno for decorator in node.decorator_list)}
+    if inner.__code__.co_firstlineno in lines:
+        return True
+    body = ast.Module(body=[node], type_ignores=[])
+    code = compile(body, "<carry>", "exec", dont_inherit=True)
+    made = [one for one in code.co_consts if isinstance(one, types.CodeType)]
+    return any(same_code(one, inner.__code__) for one in made)
 
 
 def _module_of(value: object) -> str:
@@ -554,33 +510,3 @@ def _holds_only_imports(node: ast.If | ast.Try) -> bool:
     return all(
         isinstance(one, ast.Import | ast.ImportFrom | ast.Pass | ast.Assign) for one in bodies
     ) and any(isinstance(one, ast.Import | ast.ImportFrom) for one in bodies)
-
-
-def _unwrapped(function: Any) -> Any:
-    for _ in range(20):
-        if not hasattr(function, "__wrapped__"):
-            break
-        function = function.__wrapped__
-    return function
-
-
-def _defaults(
-    args: ast.arguments, function: types.FunctionType
-) -> Iterable[tuple[str, ast.expr, object]]:
-    """Yield the parameters that have a default, with its text and its value."""
-    positional = [*args.posonlyargs, *args.args]
-    values = function.__defaults__ or ()
-    if len(values) == len(args.defaults):
-        named = positional[len(positional) - len(values) :]
-        for argument, node, value in zip(named, args.defaults, values, strict=True):
-            yield argument.arg, node, value
-    for argument, node_or_none in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        if node_or_none is not None and argument.arg in (function.__kwdefaults__ or {}):
-            yield argument.arg, node_or_none, function.__kwdefaults__[argument.arg]  # type: ignore[index]
-
-
-def _is_other_literal(node: ast.expr, value: object) -> bool:
-    try:
-        return repr(ast.literal_eval(node)) != repr(value)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return False

@@ -22,7 +22,7 @@ from pulpo.carry.values import (
     type_name,
 )
 
-__all__ = ["INSIDE", "WRITE_IT", "Constants", "Outcome", "captured"]
+__all__ = ["INSIDE", "WRITE_IT", "Constants", "Outcome", "captured", "definitions_in"]
 
 INSIDE = "Create it inside the operation, or in a helper that the operation calls."
 LOAD_IT = "Load it inside the operation, or make an operation that produces it."
@@ -88,6 +88,15 @@ class Constants:
                 for one in dict.fromkeys((*names.rebinds, *names.mutates)):
                     self._changers.setdefault(one, []).append(statement)
         return self._changers.get(name, [])
+
+    def evaluate(self, expression: ast.expr) -> object:
+        """Return what a pure expression gives now; something like nothing else if it fails."""
+        try:
+            code = compile(ast.Expression(expression), "<carry>", "eval", dont_inherit=True)
+            used = {one.id for one in ast.walk(expression) if isinstance(one, ast.Name)}
+            return eval(code, {n: self._namespace[n] for n in used if n in self._namespace})
+        except Exception as error:  # the user's own code: whatever it raises is an answer
+            return _Failed(type(error).__name__)
 
     def registrations(self, name: str, after: int) -> list[Statement]:
         """Return the definitions that were put into a container by a decorator or a call.
@@ -359,11 +368,12 @@ def _leaves(node: ast.stmt) -> Iterator[ast.AST]:
 def _explained(value: object, registered: list[Statement]) -> bool:
     """Tell whether the definitions in a container are those that were registered."""
     known = {id(bound.kept()) for one in registered for bound in one.bound.values()}
-    strange = [one for one in _definitions(value, 3) if id(one) not in known]
+    strange = [one for one in definitions_in(value, 3) if id(one) not in known]
     return len(strange) <= len(registered)
 
 
-def _definitions(value: object, depth: int) -> list[object]:
+def definitions_in(value: object, depth: int) -> list[object]:
+    """Return the functions and classes in nested containers."""
     if is_definition(value):
         return [value]
     if depth == 0:
@@ -374,7 +384,7 @@ def _definitions(value: object, depth: int) -> list[object]:
         parts = value
     else:
         return []
-    return [found for part in parts for found in _definitions(part, depth - 1)]
+    return [found for part in parts for found in definitions_in(part, depth - 1)]
 
 
 def captured(value: object, depth: int = 3) -> Iterator[tuple[str, object]]:

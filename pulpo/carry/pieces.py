@@ -47,6 +47,7 @@ class Piece:
     later: dict[Piece, None] = field(default_factory=dict)
     hints: dict[Piece, None] = field(default_factory=dict)
     attached: dict[Piece, None] = field(default_factory=dict)
+    fixed: dict[str, Statement] = field(default_factory=dict)
     renamed: str = ""
     done: bool = False
 

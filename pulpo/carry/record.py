@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -32,8 +32,6 @@ REGISTRARS = frozenset(
         "seed",
     ]
 )
-# Cell magics that run their body as it stands.
-_TRANSPARENT = frozenset(("time", "capture", "prun"))
 _MISSING = object()
 
 
@@ -131,7 +129,8 @@ class Recorder:
         Parameters
         ----------
         source
-            The cell as Python: what IPython's input transformers made of it.
+            The cell as Python: what IPython's input transformers made of it. What a cell magic
+            compiles, as ``%%time`` does, is recorded as a source of its own.
         cell
             Its number, or another word for it that a message may name.
         failed_line
@@ -154,7 +153,7 @@ class Recorder:
     def _record(self, source: str, cell: int | str, failed_line: int | None) -> None:
         parts = [
             (node, text)
-            for node, text in _with_bodies(split(source))
+            for node, text in split(source)
             if failed_line is None or (node.end_lineno or node.lineno) < failed_line
         ]
         self._future = self._future or any(_is_future(node) for node, _ in parts)
@@ -200,7 +199,10 @@ class Recorder:
             self.deleted.pop(name, None)
         for bound in statement.bound.values():
             value = bound.kept()
-            if callable(value):  # the first that binds it made it; later ones are aliases
+            # What makes a new object each time it runs is its maker; the rest are aliases.
+            if callable(value) and _makes(statement.node):
+                self.by_object[id(value)] = statement
+            elif callable(value):
                 self.by_object.setdefault(id(value), statement)
         node = statement.node
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -218,28 +220,6 @@ class Recorder:
             self.derived_from.setdefault(name, []).append(statement)
 
 
-def _with_bodies(parts: Iterable[tuple[ast.stmt, str]]) -> Iterator[tuple[ast.stmt, str]]:
-    """Open cell magics such as ``%%time``: their body ran as if it stood alone."""
-    for node, text in parts:
-        body = _body_of_magic(node)
-        if body is None:
-            yield node, text
-        else:
-            yield from split(body)
-
-
-def _body_of_magic(node: ast.stmt) -> str | None:
-    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
-        return None
-    call = node.value
-    if not (isinstance(call.func, ast.Attribute) and call.func.attr == "run_cell_magic"):
-        return None
-    words = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
-    if len(words) == 3 and words[0] in _TRANSPARENT:
-        return str(words[2])
-    return None
-
-
 def _is_ours(node: ast.stmt) -> bool:
     """Tell whether a statement is a call that a magic's line was replaced with."""
     call = node.value if isinstance(node, ast.Expr) else None
@@ -254,6 +234,12 @@ def _is_future(node: ast.stmt) -> bool:
         isinstance(node, ast.ImportFrom)
         and node.module == "__future__"
         and any(alias.name == "annotations" for alias in node.names)
+    )
+
+
+def _makes(node: ast.stmt) -> bool:
+    return _is_definition(node) or (
+        isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
     )
 
 

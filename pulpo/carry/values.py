@@ -14,7 +14,7 @@ import typing
 from collections import deque
 from typing import Any
 
-__all__ = ["in_memory", "is_definition", "literal", "live_kind", "same", "type_name"]
+__all__ = ["in_memory", "is_definition", "literal", "live_kind", "same", "same_code", "type_name"]
 
 _DATABASES = frozenset(
     [
@@ -193,14 +193,15 @@ def _same_set(left: Any, right: Any, seen: _Seen) -> bool:
 
 def _same_function(left: Any, right: Any, seen: _Seen) -> bool:
     return (
-        _same_code(left.__code__, right.__code__)
+        same_code(left.__code__, right.__code__)
         and same(left.__defaults__, right.__defaults__, seen)
         and same(left.__kwdefaults__, right.__kwdefaults__, seen)
         and same(_cells(left), _cells(right), seen)
     )
 
 
-def _same_code(left: types.CodeType, right: types.CodeType) -> bool:
+def same_code(left: types.CodeType, right: types.CodeType) -> bool:
+    """Tell whether two functions were compiled from the same text, wherever it stood."""
     if left == right:
         return True
     # The same text further down in a cell is the same code.
@@ -208,7 +209,7 @@ def _same_code(left: types.CodeType, right: types.CodeType) -> bool:
         (left.co_code, left.co_names, left.co_varnames, left.co_freevars)
         == (right.co_code, right.co_names, right.co_varnames, right.co_freevars)
     ) and all(
-        _same_code(one, other)
+        same_code(one, other)
         if isinstance(one, types.CodeType) and isinstance(other, types.CodeType)
         else repr(one) == repr(other)
         for one, other in zip(left.co_consts, right.co_consts, strict=False)

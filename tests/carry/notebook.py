@@ -87,7 +87,10 @@ def run_here(carried: Carried, expression: str) -> str:
     sys.modules["carried"] = module  # dataclasses and pydantic look their module up
     try:
         code = compile(carried.text, "<carried>", "exec", dont_inherit=True)
-        exec(code, vars(module))
+        try:
+            exec(code, vars(module))
+        except Exception as error:
+            raise ImportError(f"{error!r}\n{carried.text}") from error
         return repr(eval(expression, vars(module)))
     finally:
         del sys.modules["carried"]

@@ -496,7 +496,7 @@ CASES = {
             "C(); C()",
             "def op():\n    C()\n    return C.made > 0",
         ],
-        warns=("C.made was changed since cell 1 ran",),
+        warns=("C.made is not what its text gives now",),
     ),
     "package options": Case(
         [

@@ -295,6 +295,28 @@ def test_the_record_keeps_no_data_alive() -> None:
     assert seen() is None
 
 
+def test_cells_that_ran_before_the_recorder_watched_are_told_apart() -> None:
+    cells = ["def f(): return 'old'", "def f(): return 'new'", "def op(): return f()"]
+    notebook = Notebook(*cells)
+    notebook.recorder.forget()
+    for number, cell in enumerate(cells, 1):  # all at once, with the objects of now
+        notebook.recorder.record(cell, cell=number)
+    carried = notebook.carry("op", "f")
+    assert "old" not in carried.text
+    assert run_here(carried, "op(), f()") == "('new', 'new')"
+
+
+def test_a_definition_that_did_not_make_the_object_is_not_trusted() -> None:
+    notebook = Notebook("def f(): return 'old'\ndef op(): return f()")
+    exec("def f(): return 'new'", notebook.names)
+    notebook.recorder.forget()
+    notebook.recorder.record("\n\ndef f(): return 'old'\ndef op(): return f()", cell=1)
+    with pytest.raises(CarryError, match="cannot carry 'f'"):
+        notebook.carry("op")
+    with pytest.raises(CarryError, match="cannot be reached"):
+        notebook.carry("f")
+
+
 def test_an_id_that_is_taken_again_is_not_trusted() -> None:
     notebook = Notebook("x = (1, 2)", "def op(): return x")
     notebook.names["x"] = {"other": 1}
