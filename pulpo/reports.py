@@ -26,7 +26,7 @@ class Answer:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f'<pre class="pulpo-text">{_escape(str(self))}</pre>'
+        return f'<pre class="pulpo-text" style="margin:0;padding:0">{_escape(str(self))}</pre>'
 
 
 def _escape(text: object) -> str:
