@@ -18,7 +18,7 @@ from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.text import strip_decorators
-from pulpo.carry.values import in_memory, is_definition, live_kind, same_code
+from pulpo.carry.values import in_memory, is_definition, live_kind, same, same_code
 from pulpo.errors import CarryError, NoSourceError, did_you_mean
 
 __all__ = ["Closure"]
@@ -79,7 +79,8 @@ class Closure:
         if statement is None:
             raise NoSourceError(
                 f"operation {name!r}: the source of its function cannot be reached. Define it with "
-                "def in a cell or in a module."
+                "def in a cell or in a module.",
+                operation=name,
             )
         piece = self.pieces.get(statement.index)
         if piece is None:
@@ -114,7 +115,8 @@ class Closure:
 
     def _statement_of(self, function: object) -> Statement | None:
         statement = self._recorder.by_object.get(id(function))
-        if statement is not None and _made(statement, function):
+        held = statement is not None and any(b.holds(function) for b in statement.bound.values())
+        if statement is not None and held and _made(statement, function):
             return None if isinstance(statement.node, ast.Import | ast.ImportFrom) else statement
         if not isinstance(function, types.FunctionType):
             return None
@@ -269,13 +271,20 @@ class Closure:
             newest = history[-1]
             if prior is not None and self._wraps(here, prior, newest, name):
                 return prior
-            if prior is not None and ast.dump(prior.node) != ast.dump(newest.node):
+            if prior is not None and self._differs(name, prior, newest):
                 self._warn(
                     f"{piece.label!r} (cell {here.cell}) was made with an older {name!r}; the "
                     f"export makes it with that of cell {newest.cell}. Run cell {here.cell} again",
                     None,
                 )
         return self._find(name, piece, "now")
+
+    def _differs(self, name: str, prior: Statement, newest: Statement) -> bool:
+        """Tell whether a name means something else since a statement read it."""
+        old = prior.bound.get(name)
+        if old is not None and same(old.kept(), self._namespace.get(name)):
+            return False  # an import cell that got one more name
+        return ast.dump(prior.node) != ast.dump(newest.node)
 
     def _wraps(self, here: Statement, prior: Statement, newest: Statement, name: str) -> bool:
         """Tell whether ``here`` keeps an older definition alive for the newest, or for itself."""
@@ -383,6 +392,8 @@ class Closure:
                 self._stand_in(piece, node, name)
             else:
                 self._reach(module, piece)
+                if module.split(".")[0] == "IPython":
+                    self._warn(f"{name!r} needs IPython where the export runs", piece.user)
 
     def _stand_in(self, piece: Piece, node: ast.Import | ast.ImportFrom, name: str) -> None:
         value = self._namespace.get(name)
