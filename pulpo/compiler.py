@@ -99,6 +99,11 @@ class _Group:
     needs: list[list[int]] = field(default_factory=list)
     rep: dict[int, int] = field(default_factory=dict)
     dissolved: set[str] = field(default_factory=set)
+    covered: set[int] = field(default_factory=set)
+    #: What the children are called, and what the flow needs from outside, and by which names.
+    names: list[str] = field(default_factory=list)
+    uses: _Uses = field(default_factory=lambda: _Uses())
+    value_names: dict[tuple[int, int | None], str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -126,16 +131,20 @@ class _Compiler:
         self.graph = graph
         self.operations = graph.operations
         self.flat = flat
+        self.names = graph.names
         self.problems: list[Problem] = list(graph.problems)
-        self.bindings: dict[int, list[Binding]] = {}
+        self.bindings: list[list[Binding]] = [[] for _ in self.operations]
+        self.missing: dict[int, set[str]] = {}
         for binding in graph.bindings:
-            self.bindings.setdefault(binding.operation, []).append(binding)
+            self.bindings[binding.operation].append(binding)
+            if binding.how == "missing":
+                self.missing.setdefault(binding.operation, set()).add(binding.port.name)
         self.in_loop = {place for loop in _loops(graph) for place in loop}
-        self.consumed = {link.source for link in graph.links if link.kind != "order"}
-        self.consumers: dict[int, list[int]] = {}
+        self.consumers: list[list[int]] = [[] for _ in self.operations]
         for link in graph.links:
             if link.kind != "order":
-                self.consumers.setdefault(link.source, []).append(link.target)
+                self.consumers[link.source].append(link.target)
+        self.values: dict[tuple[int, int | None], Value] = {}
         self.parameters = self._parameters()
         self.flow_names: dict[str, str] = {}
 
@@ -152,12 +161,12 @@ class _Compiler:
 
     # - flow parameters: one name for each thing that a person gives, decided once -
 
-    def _parameters(self) -> dict[tuple[int, str], Parameter]:
-        """Return the flow parameter behind each port that a person feeds."""
+    def _parameters(self) -> dict[int, dict[str, Parameter]]:
+        """Return the flow parameter behind each port that a person feeds, by operation and port."""
         uses: dict[str, dict[Any, list[tuple[int, Port]]]] = {}
-        keys = self._model_keys()
+        keys = self._model_keys() if self.missing else {}
         for place, operation in enumerate(self.operations):
-            missing = {b.port.name for b in self.bindings.get(place, ()) if b.how == "missing"}
+            missing = self.missing.get(place, ())
             for port in operation.ports:
                 if port.model is not None and port.name not in missing:
                     continue
@@ -169,7 +178,7 @@ class _Compiler:
                 kinds.setdefault(_identity(port, keys), []).append((place, port))
         shared = {name for name, kinds in uses.items() if len(kinds) == 1 and not _refused(name)}
         taken = set(shared)
-        found: dict[tuple[int, str], Parameter] = {}
+        found: dict[int, dict[str, Parameter]] = {}
         for name, kinds in uses.items():
             for users in kinds.values():
                 annotation = next((port.annotation for _, port in users if port.annotation), None)
@@ -178,7 +187,7 @@ class _Compiler:
                     if name not in shared:
                         own = _full_name(self.operations[place].name, name, taken)
                         taken.add(own)
-                    found[place, port.name] = _parameter(own, port, annotation)
+                    found.setdefault(place, {})[port.name] = _parameter(own, port, annotation)
         return found
 
     def _model_keys(self) -> dict[str, str]:
@@ -239,54 +248,42 @@ class _Compiler:
 
     def _paths(self) -> list[tuple[str, ...]]:
         """Return, for each operation, the groups with a flow on its way down from the main flow."""
-        below: dict[str, int] = {}
-        prefixes = []
-        for operation in self.operations:
-            parts = operation.name.split(".")[:-1]
-            chain = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
-            prefixes.append(chain)
-            for prefix in chain:
-                below[prefix] = below.get(prefix, 0) + 1
+        parents = [name.rpartition(".")[0] for name in self.names]
+        chains = {parent: _prefixes(parent) for parent in dict.fromkeys(parents)}
+        below: Counter[str] = Counter()
+        for parent, count in Counter(parents).items():
+            for prefix in chains[parent]:
+                below[prefix] += count
         taken = {MAIN, STANDALONES, *(o.name.lower() for o in self.operations if "." not in o.name)}
         for prefix in below:
             if "." not in prefix or below[prefix] > 1:
                 name = _free(f"{prefix.replace('.', '_')}_flow", taken)
                 taken.add(name.lower())  # files that differ in case only collide on some systems
                 self.flow_names[prefix] = name
-        return [
-            tuple(prefix for prefix in chain if prefix in self.flow_names) for chain in prefixes
-        ]
+        ways = {
+            parent: tuple(prefix for prefix in chain if prefix in self.flow_names)
+            for parent, chain in chains.items()
+        }
+        return [ways[parent] for parent in parents]
 
     def _split(
         self, group: _Group, paths: Sequence[tuple[str, ...]], links: list[tuple[int, int]]
     ) -> list[_Split]:
         """Find a flow's children and their stages; return the subflows to split next."""
         while True:
-            owner = {p: _owner(paths[p], group.path, group.dissolved) for p in group.places}
-            children: dict[str | int, _Child] = {}
-            numbers: dict[str | int, int] = {}
-            for place in group.places:
-                key = owner[place] or place
-                if key not in children:
-                    numbers[key] = len(children)
-                    children[key] = _Child(place)
-                path = owner[place]
-                if path:
-                    child = children[key]
-                    child.flow = child.flow or _Group(path, self.flow_names[path], [])
-                    child.flow.places.append(place)
-            rep = {place: numbers[owner[place] or place] for place in group.places}
+            self._gather(group, paths)
+            rep, count = group.rep, len(group.children)
             lifted = list(dict.fromkeys((rep[s], rep[t]) for s, t in links if rep[s] != rep[t]))
-            needs: list[list[int]] = [[] for _ in children]
-            feeds: list[list[int]] = [[] for _ in children]
+            needs: list[list[int]] = [[] for _ in range(count)]
+            feeds: list[list[int]] = [[] for _ in range(count)]
             for source, target in lifted:
                 needs[target].append(source)
                 feeds[source].append(target)
-            stages, stuck = topological_stages(needs, feeds)
-            group.children, group.rep = list(children.values()), rep
-            group.stages, group.needs = stages, needs
+            group.needs = needs
+            group.stages, stuck = topological_stages(needs, feeds)
             if not stuck or not self._dissolve(group, stuck, lifted):
                 break
+        group.names = [self._child_name(child) for child in group.children]
         inner: dict[int, list[tuple[int, int]]] = {}
         for source, target in links:
             if rep[source] == rep[target]:
@@ -296,6 +293,23 @@ class _Compiler:
             for number, child in enumerate(group.children)
             if child.flow is not None
         ]
+
+    def _gather(self, group: _Group, paths: Sequence[tuple[str, ...]]) -> None:
+        """Find a flow's children: its own operations, and the subflows that hold the others."""
+        ways = dict.fromkeys(paths[place] for place in group.places)
+        owners = {path: _owner(path, group.path, group.dissolved) for path in ways}
+        numbers: dict[str | int, int] = {}
+        group.children, group.rep = [], {}
+        for place in group.places:
+            path = owners[paths[place]]
+            number = numbers.setdefault(path or place, len(numbers))
+            if number == len(group.children):
+                flow = _Group(path, self.flow_names[path], []) if path else None
+                group.children.append(_Child(place, flow))
+            group.rep[place] = number
+            inside = group.children[number].flow
+            if inside is not None:
+                inside.places.append(place)
 
     def _dissolve(self, group: _Group, stuck: list[int], lifted: list[tuple[int, int]]) -> bool:
         """Run the groups of a loop inside the flow; return whether there were any."""
@@ -334,17 +348,17 @@ class _Compiler:
     # - one flow -
 
     def _flow(self, group: _Group) -> FlowDefinition:
-        covered = set(group.places)
-        uses = self._uses(group, covered)
-        names = self._value_names(uses)
+        group.covered = set(group.places)
+        group.uses = self._uses(group)
+        group.value_names = self._value_names(group.uses)
         ordered = [number for stage in group.stages for number in stage]
-        covers = tuple(self.operations[p].name for p in group.places)
+        covers = tuple(self.names[place] for place in group.places)
         blocked = self._blocking(covers)
         steps = (
             ()
             if blocked
             else tuple(
-                self._step(group, number, stage, covered, names)
+                self._step(group, number, stage)
                 for stage, numbers in enumerate(group.stages)
                 for number in numbers
             )
@@ -352,21 +366,13 @@ class _Compiler:
         return FlowDefinition(
             name=group.name,
             hierarchy_path=group.path,
-            operations=tuple(
-                self.operations[c.place].name
-                for n in ordered
-                if (c := group.children[n]).flow is None
-            ),
-            subflows=tuple(
-                c.flow.name for n in ordered if (c := group.children[n]).flow is not None
-            ),
-            parallel_groups=tuple(
-                tuple(self._child_name(group.children[n]) for n in stage) for stage in group.stages
-            ),
-            parameters=self._flow_parameters(uses, names),
+            operations=tuple(group.names[n] for n in ordered if group.children[n].flow is None),
+            subflows=tuple(group.names[n] for n in ordered if group.children[n].flow is not None),
+            parallel_groups=tuple(tuple(group.names[n] for n in stage) for stage in group.stages),
+            parameters=self._flow_parameters(group),
             steps=steps,
             waits=_waits(group),
-            returns=tuple(self.operations[p].name for p in self._returns(group, covered)),
+            returns=tuple(self.names[place] for place in self._returns(group)),
             covers=covers,
             blocked=blocked,
             doc=self._doc(group),
@@ -388,16 +394,19 @@ class _Compiler:
         return "Run everything." if group.name == MAIN else "Run the operations without a group."
 
     def _child_name(self, child: _Child) -> str:
-        return child.flow.name if child.flow else self.operations[child.place].name
+        return child.flow.name if child.flow else self.names[child.place]
 
-    def _uses(self, group: _Group, covered: set[int]) -> _Uses:
+    def _uses(self, group: _Group) -> _Uses:
         uses = _Uses()
+        covered = group.covered
         for place in group.places:
-            for port in self.operations[place].ports:
-                parameter = self.parameters.get((place, port.name))
-                if parameter is not None:
-                    uses.parameters.setdefault(parameter.name, parameter)
-            for binding in self.bindings.get(place, ()):
+            given = self.parameters.get(place)
+            if given:
+                for port in self.operations[place].ports:
+                    if port.name in given:
+                        parameter = given[port.name]
+                        uses.parameters.setdefault(parameter.name, parameter)
+            for binding in self.bindings[place]:
                 for source, output in binding.heads:
                     if source not in covered:
                         uses.values.setdefault((source, output.index), (output, binding.port))
@@ -420,15 +429,14 @@ class _Compiler:
             names[value] = name
         return names
 
-    def _flow_parameters(
-        self, uses: _Uses, names: dict[tuple[int, int | None], str]
-    ) -> tuple[Parameter, ...]:
+    def _flow_parameters(self, group: _Group) -> tuple[Parameter, ...]:
+        uses = group.uses
         carried = [
             Parameter(
-                name=names[value],
+                name=group.value_names[value],
                 annotation=output.annotation or _same_shape(output, port),
                 by_reference=True,
-                value=Value(operation=self.operations[value[0]].name, index=value[1]),
+                value=self._value(*value),
                 model=output.model.name,
             )
             for value, (output, port) in uses.values.items()
@@ -437,76 +445,71 @@ class _Compiler:
         required = [p for p in given if p.default is None]
         return (*carried, *required, *(p for p in given if p.default is not None))
 
-    def _returns(self, group: _Group, covered: set[int]) -> list[int]:
+    def _returns(self, group: _Group) -> list[int]:
         returned = []
         for place in group.places:
-            if not self.operations[place].gives_value:
-                continue
-            takers = self.consumers.get(place)
-            if not takers or any(taker not in covered for taker in takers):
+            takers = self.consumers[place]
+            if self.operations[place].gives_value and not (
+                takers and group.covered.issuperset(takers)
+            ):
                 returned.append(place)
         return returned
 
-    def _step(
-        self,
-        group: _Group,
-        number: int,
-        stage: int,
-        covered: set[int],
-        names: dict[tuple[int, int | None], str],
-    ) -> Step:
+    def _step(self, group: _Group, number: int, stage: int) -> Step:
         child = group.children[number]
-        arguments = (
-            self._subflow_arguments(group, child.flow, covered, names)
-            if child.flow is not None
-            else self._task_arguments(group, child.place, covered, names)
-        )
-        fed = {item.step for argument in arguments for item in _results(argument.source)}
-        needed = [self._child_name(group.children[n]) for n in sorted(group.needs[number])]
-        operation = self.operations[child.place].name
-        loose = self.flat or any(operation.startswith(f"{path}.") for path in group.dissolved)
+        if child.flow is not None:
+            arguments = self._subflow_arguments(group, child.flow)
+        else:
+            arguments = self._task_arguments(group, child.place)
         return Step(
             kind="task" if child.flow is None else "flow",
-            target=self._child_name(child),
+            target=group.names[number],
             arguments=tuple(arguments),
-            after=tuple(name for name in needed if name not in fed),
+            after=self._after(group, number, arguments),
             stage=stage,
-            group=operation.rpartition(".")[0] if loose and child.flow is None else "",
+            group=self._tag(group, child),
         )
 
-    def _task_arguments(
-        self,
-        group: _Group,
-        place: int,
-        covered: set[int],
-        names: dict[tuple[int, int | None], str],
-    ) -> list[Argument]:
-        bindings = {binding.port.name: binding for binding in self.bindings.get(place, ())}
+    def _after(self, group: _Group, number: int, arguments: list[Argument]) -> tuple[str, ...]:
+        """Return the steps that this one waits for without taking their results."""
+        needs = group.needs[number]
+        if not needs:
+            return ()
+        fed = {item.step for argument in arguments for item in _results(argument.source)}
+        names = [group.names[need] for need in sorted(needs)]
+        return tuple(name for name in names if name not in fed)
+
+    def _tag(self, group: _Group, child: _Child) -> str:
+        """Return the group of an operation that runs outside of its group's flow."""
+        if child.flow is not None or not (self.flat or group.dissolved):
+            return ""
+        parent = self.names[child.place].rpartition(".")[0]
+        loose = self.flat or not group.dissolved.isdisjoint(_prefixes(parent))
+        return parent if loose else ""
+
+    def _task_arguments(self, group: _Group, place: int) -> list[Argument]:
+        given = self.parameters.get(place, {})
+        bindings = iter(self.bindings[place])  # one for each data port, in their order
         arguments = []
         for port in self.operations[place].ports:
-            parameter = self.parameters.get((place, port.name))
+            binding = next(bindings) if port.model is not None else None
             source: Source
-            if parameter is not None:
+            if port.name in given:
+                parameter = given[port.name]
                 source = FromParameter(parameter.name, parameter.by_reference)
             else:
-                source = self._bound(group, bindings[port.name], covered, names)
-            arguments.append(Argument(name=port.name, source=source))
+                source = self._bound(group, binding) if binding else Nothing()
+            arguments.append(Argument(port.name, source))
         return arguments
 
-    def _bound(
-        self,
-        group: _Group,
-        binding: Binding,
-        covered: set[int],
-        names: dict[tuple[int, int | None], str],
-    ) -> Source:
+    def _bound(self, group: _Group, binding: Binding) -> Source:
         if not binding.heads:
             return Nothing()
-        items = [self._source(group, place, out, covered, names) for place, out in binding.heads]
+        items = [self._source(group, place, output) for place, output in binding.heads]
+        if binding.how == "one":
+            return items[0]
         outputs = [output for _, output in binding.heads]
-        if binding.how == "one" or (
-            len(items) == 1 and outputs[0].many and not outputs[0].optional
-        ):
+        if len(items) == 1 and outputs[0].many and not outputs[0].optional:
             return items[0]  # many into a list passes whole
         return FromList(
             tuple(items),
@@ -514,36 +517,27 @@ class _Compiler:
             tuple(output.optional for output in outputs),
         )
 
-    def _source(
-        self,
-        group: _Group,
-        place: int,
-        output: Output,
-        covered: set[int],
-        names: dict[tuple[int, int | None], str],
-    ) -> FromParameter | FromResult:
-        if place not in covered:
-            return FromParameter(names[place, output.index], True)
-        step = self._child_name(group.children[group.rep[place]])
-        return FromResult(step, Value(operation=self.operations[place].name, index=output.index))
+    def _source(self, group: _Group, place: int, output: Output) -> FromParameter | FromResult:
+        if place not in group.covered:
+            return FromParameter(group.value_names[place, output.index], True)
+        return FromResult(group.names[group.rep[place]], self._value(place, output.index))
 
-    def _subflow_arguments(
-        self,
-        group: _Group,
-        child: _Group,
-        covered: set[int],
-        names: dict[tuple[int, int | None], str],
-    ) -> list[Argument]:
-        inside = set(child.places)
-        uses = self._uses(child, inside)
-        own = self._value_names(uses)
+    def _value(self, place: int, index: int | None) -> Value:
+        """Return the one `Value` for a result, however many flows it goes through."""
+        value = self.values.get((place, index))
+        if value is None:
+            value = Value(operation=self.names[place], index=index)
+            self.values[place, index] = value
+        return value
+
+    def _subflow_arguments(self, group: _Group, child: _Group) -> list[Argument]:
         arguments = [
-            Argument(name=own[value], source=self._source(group, value[0], output, covered, names))
-            for value, (output, _) in uses.values.items()
+            Argument(child.value_names[value], self._source(group, value[0], output))
+            for value, (output, _) in child.uses.values.items()
         ]
         arguments += [
-            Argument(name=name, source=FromParameter(name, parameter.by_reference))
-            for name, parameter in uses.parameters.items()
+            Argument(name, FromParameter(name, parameter.by_reference))
+            for name, parameter in child.uses.parameters.items()
         ]
         return arguments
 
@@ -551,7 +545,7 @@ class _Compiler:
 
     def _node(self, place: int) -> Node:
         operation = self.operations[place]
-        missing = {b.port.name for b in self.bindings.get(place, ()) if b.how == "missing"}
+        missing = self.missing.get(place, ())
         return Node(
             name=operation.name,
             function=operation.function_name,
@@ -589,10 +583,12 @@ class _Compiler:
         )
 
     def _edges(self) -> tuple[Edge, ...]:
+        names = self.names
+
         def edge(link: Link) -> Edge:
             return Edge(
-                source=self.operations[link.source].name,
-                target=self.operations[link.target].name,
+                source=names[link.source],
+                target=names[link.target],
                 port=link.port,
                 model=link.model,
                 kind=link.kind,  # type: ignore[arg-type]
@@ -617,6 +613,12 @@ def _loops(graph: DataFlowGraph) -> list[list[int]]:
     ]
 
 
+def _prefixes(group: str) -> list[str]:
+    """Return the groups on the way down to ``group``, itself last."""
+    parts = group.split(".") if group else []
+    return [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+
+
 def _owner(path: tuple[str, ...], group: str, dissolved: set[str]) -> str:
     """Return the subflow of ``group`` that holds an operation with this path, or ``""``."""
     for prefix in path:
@@ -629,7 +631,8 @@ def _waits(group: _Group) -> bool:
     """Return whether every child needs all of the stage before its own."""
     for before, stage in zip(group.stages, group.stages[1:], strict=False):
         whole = set(before)
-        if any(not whole <= set(group.needs[number]) for number in stage):
+        needs = [group.needs[number] for number in stage]
+        if any(len(each) < len(whole) or not whole <= set(each) for each in needs):
             return False
     return True
 

@@ -10,13 +10,14 @@ Grammar (every target, from Prefect code to pictures, is a function of an `Orche
     Argument      = parameter name := Source
     Source        = FromParameter | FromResult | FromList(FromParameter | FromResult ...) | Nothing
 
-Nothing here holds a callable or a class, so a plan can be compared, stored and sent.
+Nothing here holds a callable or a class, so a plan can be compared, stored and sent. What a plan
+has by the ten thousand is a named tuple, which is made in a fraction of a frozen dataclass's time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from .errors import Problem
 
@@ -81,8 +82,7 @@ class Value:
     index: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortPlan:
+class PortPlan(NamedTuple):
     """One parameter of an operation.
 
     Parameters
@@ -120,8 +120,7 @@ class OutputPlan:
     annotation: Text | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(NamedTuple):
     """One operation."""
 
     name: str
@@ -132,7 +131,7 @@ class Node:
     gives_value: bool = True
     is_async: bool = False
     doc: str = ""
-    options: TaskOptions = field(default_factory=TaskOptions)
+    options: TaskOptions = TaskOptions()
     cell: str = ""
     stale: bool = False
 
@@ -170,16 +169,14 @@ class Parameter:
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FromParameter:
+class FromParameter(NamedTuple):
     """The value of one of the flow's parameters."""
 
     name: str
     by_reference: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FromResult:
+class FromResult(NamedTuple):
     """A result of an earlier step of the same flow: the operation's, or what a subflow returned."""
 
     step: str
@@ -203,16 +200,14 @@ class Nothing:
 Source = FromParameter | FromResult | FromList | Nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Argument:
+class Argument(NamedTuple):
     """What one parameter of a task or a subflow gets."""
 
     name: str
     source: Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """One call in a flow: ``target`` is an operation's name, or a flow's."""
 
     kind: Literal["task", "flow"]
