@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pulpo.carry.names import root_name
-from pulpo.carry.purity import Purity, call_text
+from pulpo.carry.purity import Purity, Verdict, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import (
     in_memory,
@@ -71,7 +71,16 @@ class Constants:
         if data:
             return Outcome(problem=f"it is {data}, made by {shown} {where}", fix=LOAD_IT)
         if isinstance(node, ast.If | ast.Try):
-            return self._check_branches(statement, value, where)
+            if "__name__" in self._recorder.names(statement).now:
+                return Outcome(
+                    problem=f"it is bound {where} only if __name__ is '__main__'",
+                    fix="Define it without that condition.",
+                )
+            outcome = self._check_branches(statement, value, where)
+            skip = outcome is not None or not current or is_definition(value)
+            if skip or isinstance(value, types.ModuleType):
+                return outcome or Outcome()
+            return self._compare(statement, name, where)
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             return _runtime(value, f"by {_block(node)} {where}")
         outcome = self._check_text(statement, name, node.value, value, where)
@@ -140,15 +149,8 @@ class Constants:
             )
         if defining and isinstance(value, types.FunctionType):
             return self._check_made_function(value, where)
-        warnings = [
-            f"{name!r} reads the environment variable {variable}: set it where the export runs"
-            for variable in verdict.variables
-        ] + [
-            f"{name!r} depends on the folder or the user that the export runs in ({place})"
-            for place in verdict.places
-        ]
         if verdict.depends:
-            return Outcome(warnings=tuple(warnings))
+            return Outcome(warnings=tuple(_dependence(name, verdict)))
         return None
 
     def _check_made_function(self, value: Any, where: str) -> Outcome:
@@ -164,7 +166,9 @@ class Constants:
             )
         return Outcome()
 
-    def _check_branches(self, statement: Statement, value: object, where: str) -> Outcome:
+    def _check_branches(self, statement: Statement, value: object, where: str) -> Outcome | None:
+        """Judge an ``if`` or ``try`` block; None when its value has to be compared."""
+        warnings: list[str] = []
         for part in _leaves(statement.node):
             if isinstance(part, ast.expr):
                 expression: ast.expr | None = part
@@ -179,7 +183,8 @@ class Constants:
             verdict = self._purity.judge(expression, defining=is_definition(value))
             if verdict.impure is not None:
                 return _runtime(value, f"by {call_text(verdict.impure)} {where}")
-        return Outcome()
+            warnings += _dependence(statement.binds[0], verdict)
+        return Outcome(warnings=tuple(warnings)) if warnings else None
 
     # -- does evaluating the text again give the value that is there now?
 
@@ -321,6 +326,16 @@ _HARMLESS = (
     ast.ClassDef,
     ast.Pass,
 )
+
+
+def _dependence(name: str, verdict: Verdict) -> list[str]:
+    return [
+        f"{name!r} reads the environment variable {variable}: set it where the export runs"
+        for variable in verdict.variables
+    ] + [
+        f"{name!r} depends on the folder or the user that the export runs in ({place})"
+        for place in verdict.places
+    ]
 
 
 def _runtime(value: object, how: str) -> Outcome:

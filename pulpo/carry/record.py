@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from pulpo.carry.names import Names, names_of, root_name
@@ -63,8 +64,10 @@ class Bound:
         return id(value) == self._id and type(value) is self._type
 
     def kept(self) -> object | None:
-        """Return the object if it is a function, class or other small thing."""
-        return None if self._keep is _MISSING else self._keep
+        """Return the object, None if it is not kept and gone."""
+        if self._keep is not _MISSING:
+            return self._keep
+        return self._ref() if self._ref is not None else None
 
 
 def _is_small(value: object) -> bool:
@@ -72,8 +75,10 @@ def _is_small(value: object) -> bool:
         return True
     if isinstance(value, str | bytes):
         return len(value) < 1000
-    # Callables that hold data (a bound method of a frame, a partial) are few; operations need them.
-    return isinstance(value, type) or callable(value)
+    # A callable instance may be a model of gigabytes; functions are what operations are.
+    return isinstance(
+        value, type | FunctionType | BuiltinFunctionType | MethodType | functools.partial
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,8 +144,10 @@ class Recorder:
         """
         try:
             self._record(source, cell, failed_line)
-        except (SyntaxError, ValueError, RecursionError):
-            return  # it cannot have run as it stands; names it bound are refused later
+        except Exception:
+            # No Python, or an object of the user's that fails when it is looked at. What was not
+            # recorded is refused when an operation needs it; a lost cell would be worse.
+            return
 
     def names(self, statement: Statement) -> Names:
         """Return the global names of a statement."""

@@ -513,6 +513,34 @@ CASES = {
             "def op(): return f()",
         ]
     ),
+    "an import cell that got another name": Case(
+        [
+            "from dataclasses import dataclass",
+            "@dataclass\nclass A:\n    n: int = 1",
+            "from dataclasses import dataclass, field",
+            "def op(): return A()",
+        ],
+        lacks=("field",),
+    ),
+    "a list that a branch made and a later cell changed": Case(
+        ["if True:\n    xs = [1]", "xs.append(2)", "def op(): return xs"],
+        holds=("xs = [1, 2]",),
+        warns=("'xs' was changed in cell 2",),
+    ),
+    "an environment variable in a branch": Case(
+        [
+            "import os\nif os.environ.get('PULPO_TEST_X'):\n    mode = 'x'\nelse:\n    mode = 'y'",
+            "def op(): return mode",
+        ],
+        warns=("'mode' reads the environment variable PULPO_TEST_X",),
+    ),
+    "a value that is newer than what used it": Case(
+        ["N = 1", "def op(n=N): return n > 0", "N = 2"],
+        warns=(
+            "'op' (cell 2) was made with an older 'N'",
+            "the default of 'n' in 'op' is not what its text gives now",
+        ),
+    ),
     "a wide range of scopes": Case(
         [
             "a = b = 1\n(c, [d, *e]) = 1, [2, 3, 4]",

@@ -270,6 +270,21 @@ def test_recording_never_raises() -> None:
     assert [one.text for one in recorder.statements] == ["aaaaaaaaaa"]
 
 
+def test_recording_survives_objects_that_cannot_be_looked_at() -> None:
+    class Hostile:
+        __slots__ = ()
+
+        @property
+        def __class__(self) -> type:  # type: ignore[override]
+            raise RuntimeError("do not look")
+
+    names: dict[str, Any] = {"x": Hostile(), "y": 1}
+    recorder = Recorder(names)
+    recorder.record("x = make()\ny = 1", cell=1)
+    recorder.record("z = 1", cell=2)
+    assert recorder.statements[-1].text == "z = 1"
+
+
 def test_forgetting_forgets() -> None:
     notebook = Notebook("def op(): return 1")
     notebook.recorder.forget()

@@ -138,6 +138,19 @@ REFUSALS = {
         ["import os\nwith open(os.devnull) as f:\n    text = f.read()", "def op(): return text"],
         "computed at run time (str) by a with block",
     ),
+    "a branch for scripts": (
+        ["if __name__ == '__main__':\n    def f(): return 1", "def op(): return f()"],
+        "it is bound in cell 1 only if __name__ is '__main__'",
+    ),
+    "a branch that a later cell contradicts": (
+        [
+            "D = [1]",
+            "if len(D) == 1:\n    x = 1\nelse:\n    x = 2",
+            "D.append(2)",
+            "def op(): return x, D",
+        ],
+        "cannot carry 'x'",
+    ),
     "an undefined name": (
         ["def scrape(): pass\ndef op(): return scraper()"],
         "cannot carry 'scraper' (used by op): it is not defined. Define it in a cell. Did you "
