@@ -139,7 +139,8 @@ class _Compiler:
             self.bindings[binding.operation].append(binding)
             if binding.how == "missing":
                 self.missing.setdefault(binding.operation, set()).add(binding.port.name)
-        self.in_loop = {place for loop in _loops(graph) for place in loop}
+        self.knots = _loops(graph)
+        self.in_loop = {place for knot in self.knots for place in knot}
         self.consumers: list[list[int]] = [[] for _ in self.operations]
         for link in graph.links:
             if link.kind != "order":
@@ -228,9 +229,10 @@ class _Compiler:
         if self.flat:
             paths = [()] * len(paths)
         links = [
-            (link.source, link.target)
-            for link in self.graph.links
-            if not (link.source in self.in_loop and link.target in self.in_loop)
+            (source, target)
+            for target, sources in enumerate(self.graph.follows)
+            for source in sources
+            if not (source in self.in_loop and target in self.in_loop)
         ]
         todo: list[_Split] = [(main, paths, links)]
         while todo:
@@ -385,8 +387,13 @@ class _Compiler:
             problem
             for problem in errors
             if problem.operation in inside
-            or (problem.code == "cycle" and not inside.isdisjoint(problem.candidates))
+            or (problem.code == "cycle" and not inside.isdisjoint(self._knot(problem)))
         )
+
+    def _knot(self, problem: Problem) -> list[str]:
+        """Return all operations that need each other, of which a message tells one round."""
+        knots = ([self.operations[place].name for place in knot] for knot in self.knots)
+        return next(knot for knot in knots if problem.operation in knot)
 
     def _doc(self, group: _Group) -> str:
         if group.path:
@@ -399,6 +406,7 @@ class _Compiler:
     def _uses(self, group: _Group) -> _Uses:
         uses = _Uses()
         covered = group.covered
+        whole = len(covered) == len(self.operations)
         for place in group.places:
             given = self.parameters.get(place)
             if given:
@@ -406,7 +414,7 @@ class _Compiler:
                     if port.name in given:
                         parameter = given[port.name]
                         uses.parameters.setdefault(parameter.name, parameter)
-            for binding in self.bindings[place]:
+            for binding in () if whole else self.bindings[place]:
                 for source, output in binding.heads:
                     if source not in covered:
                         uses.values.setdefault((source, output.index), (output, binding.port))
@@ -505,9 +513,9 @@ class _Compiler:
     def _bound(self, group: _Group, binding: Binding) -> Source:
         if not binding.heads:
             return Nothing()
-        items = [self._source(group, place, output) for place, output in binding.heads]
         if binding.how == "one":
-            return items[0]
+            return self._source(group, *binding.heads[0])
+        items = [self._source(group, place, output) for place, output in binding.heads]
         outputs = [output for _, output in binding.heads]
         if len(items) == 1 and outputs[0].many and not outputs[0].optional:
             return items[0]  # many into a list passes whole
@@ -605,7 +613,7 @@ def _loops(graph: DataFlowGraph) -> list[list[int]]:
         return []
     import networkx
 
-    knots = networkx.DiGraph((s, t) for t in graph.stuck for s in graph.needs[t])
+    knots = networkx.DiGraph((s, t) for t in graph.stuck for s in graph.follows[t])
     return [
         list(knot)
         for knot in networkx.strongly_connected_components(knots)

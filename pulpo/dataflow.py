@@ -74,12 +74,16 @@ class DataFlowGraph:
         self.bindings = bindings
         self.problems = problems
         self._places = {operation.name: place for place, operation in enumerate(operations)}
-        self.needs: list[list[int]] = [[] for _ in operations]
-        self.feeds: list[list[int]] = [[] for _ in operations]
-        for source, target in dict.fromkeys([(link[0], link[1]) for link in links]):
-            self.needs[target].append(source)
-            self.feeds[source].append(target)
+        pairs = dict.fromkeys([(link[0], link[1]) for link in links])
+        self.needs, self.feeds = _both_ways(pairs, len(operations))
+        #: What each operation comes after, which is what it needs ...
+        self.follows = self.needs
         self.stages, self.stuck = topological_stages(self.needs, self.feeds)
+        if self.stuck and any(link.kind == "candidate" for link in links):
+            # ... unless only an unsettled choice closes a loop, which is no loop yet.
+            pairs = dict.fromkeys((e.source, e.target) for e in links if e.kind != "candidate")
+            self.follows, feeds = _both_ways(pairs, len(operations))
+            self.stages, self.stuck = topological_stages(self.follows, feeds)
 
     @property
     def names(self) -> list[str]:
@@ -130,7 +134,7 @@ class DataFlowGraph:
         stuck = set(self.stuck)
         for target in self.stuck:
             graph.add_edges_from(
-                (source, target) for source in self.needs[target] if source in stuck
+                (source, target) for source in self.follows[target] if source in stuck
             )
         knots = (knot for knot in networkx.strongly_connected_components(graph))
         loops = []
@@ -154,7 +158,8 @@ class DataFlowGraph:
     def cycle_problems(self) -> list[Problem]:
         """Return one problem for each loop: ``a -[Jobs]-> b -[Scores]-> a``, with each cell."""
         found = []
-        carried = {(link.source, link.target): link for link in reversed(self.links)}
+        firm = [link for link in self.links if link.kind != "candidate"]
+        carried = {(link.source, link.target): link for link in reversed([*firm, *self.links])}
         for loop in self.cycles():
             text = self.operations[loop[0]].name
             for here, there in zip(loop, [*loop[1:], loop[0]], strict=True):
@@ -198,6 +203,18 @@ class DataFlowGraph:
 
     def __len__(self) -> int:
         return len(self.operations)
+
+
+def _both_ways(
+    pairs: Iterable[tuple[int, int]], count: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return for each node where its edges come from, and where they go."""
+    needs: list[list[int]] = [[] for _ in range(count)]
+    feeds: list[list[int]] = [[] for _ in range(count)]
+    for source, target in pairs:
+        needs[target].append(source)
+        feeds[source].append(target)
+    return needs, feeds
 
 
 def topological_stages(

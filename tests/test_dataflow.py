@@ -558,6 +558,16 @@ def test_each_loop_is_told_and_what_is_behind_it_is_not() -> None:
     assert [p.candidates for p in graph.problems if p.code == "cycle"] == [("a", "b"), ("d", "e")]
 
 
+def test_an_unsettled_choice_closes_no_loop() -> None:
+    graph = build_graph(
+        declared("a.x() -> Raw", "b.y(c: Clean) -> Raw", "use(it: Raw) -> Clean", "z(c: Clean)")
+    )
+    assert [problem.code for problem in graph.problems] == ["ambiguous-port"]
+    assert not graph.has_cycle()
+    assert graph.get_dependencies("use") == ["a.x", "b.y"]
+    assert graph.find_parallel_groups() == [["a.x", "use"], ["b.y", "z"]]
+
+
 def test_a_loop_of_thousands_is_no_recursion() -> None:
     count = 3000
     session = [f"o{n}() --after o{(n + 1) % count}" for n in range(count)]
