@@ -167,6 +167,8 @@ def _shape_of_union(type_: Any) -> Shape | None:
     shapes = [shape for member in members if (shape := shape_of(member)) is not None]
     if not shapes:
         return None
+    if len(members) > 1 and not any(shape.model.key for shape in shapes):
+        return None  # of names that do not exist yet nobody knows whether they are models
     if len(members) > 1:
         names = " | ".join(getattr(member, "__name__", str(member)) for member in members)
         raise ModelError(

@@ -459,9 +459,7 @@ class _Reader:
         annotation = self.signature.return_annotation if name == "return" else type_
         if isinstance(annotation, str):
             return self._text_of_code(annotation)
-        if isinstance(annotation, type) and annotation is not inspect.Parameter.empty:
-            return self._text_of_code(annotation.__name__, annotation)
-        return None
+        return self._text_of_type(annotation)
 
     def text_of_item(self, place: int, type_: Any) -> Text | None:
         """Return how one member of a returned tuple is written."""
@@ -469,16 +467,33 @@ class _Reader:
         node = ast.parse(whole.text, mode="eval").body if whole else None
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
             return self._text_of(node.slice.elts[place])
-        return self._text_of_code(type_.__name__, type_) if isinstance(type_, type) else None
+        return self._text_of_type(type_)
 
-    def _text_of_code(self, code: str, same: Any = None) -> Text | None:
+    def _text_of_code(self, code: str) -> Text | None:
         try:
-            text = self._text_of(_unquoted(ast.parse(code, mode="eval").body, self.globals))
+            return self._text_of(_unquoted(ast.parse(code, mode="eval").body, self.globals))
         except SyntaxError:
             return None
-        if same is not None and self.globals.get(code, getattr(builtins, code, None)) is not same:
-            return None
-        return text
+
+    def _text_of_type(self, type_: Any) -> Text | None:
+        code = "" if type_ is inspect.Parameter.empty else self._code_of_type(type_)
+        return self._text_of_code(code) if code else None
+
+    def _code_of_type(self, type_: Any) -> str:
+        """Write a type as this module would, for a function without source; "" if it cannot."""
+        origin, members = get_origin(type_), get_args(type_)
+        if type_ is None or type_ is type(None):
+            return "None"
+        if origin is None:
+            name = getattr(type_, "__name__", "")
+            known = self.globals.get(name, getattr(builtins, name, None)) if name else None
+            return name if known is type_ else ""
+        written = [self._code_of_type(member) for member in members]
+        if not all(written):
+            return ""
+        if origin in (list, tuple):
+            return f"{origin.__name__}[{', '.join(written)}]"
+        return " | ".join(written) if origin in (typing.Union, types.UnionType) else ""
 
     def _text_of(self, node: ast.expr) -> Text | None:
         names = []

@@ -141,6 +141,12 @@ def test_any_other_union_of_models_is_refused(type_: Any) -> None:
         shape_of(type_)
 
 
+def test_a_union_of_names_that_do_not_exist_yet_is_a_plain_parameter() -> None:
+    assert shape_of(ForwardRef("Path") | int) is None
+    with pytest.raises(ModelError):
+        shape_of(ForwardRef("Later") | Jobs)
+
+
 def test_a_union_without_a_model_is_a_plain_parameter() -> None:
     assert shape_of(int | str | None) is None
 
