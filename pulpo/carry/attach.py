@@ -43,6 +43,13 @@ class Attachments:
         newest = {_key(one): one for one in sorted(later, key=lambda one: one.index)}
         return sorted(newest.values(), key=lambda one: one.index)
 
+    def subclasses(self, statement: Statement, name: str) -> list[Statement]:
+        """Return the newest definitions of the classes that derive from a class."""
+        derived = self._recorder.derived_from.get(name, [])
+        later = [one for one in derived if one.index > statement.index]
+        newest = {one.binds[0]: one for one in later if one.binds[0] in self._namespace}
+        return sorted(newest.values(), key=lambda one: one.index)
+
     def problem(self, statement: Statement, name: str) -> str:
         """Say why a change cannot be carried, ``""`` if it can."""
         node = statement.node

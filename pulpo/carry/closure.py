@@ -63,6 +63,8 @@ class Closure:
         self._attachments = Attachments(recorder, self._purity)
         self._todo: deque[Piece] = deque()
         self._operation = ""
+        self._counts_subclasses = False
+        self._with_subclasses: set[Piece] = set()
 
     def add_operation(self, name: str, function: Callable[..., Any], place: int) -> Piece:
         """Add an operation's function.
@@ -101,7 +103,7 @@ class Closure:
 
     def drain(self) -> None:
         """Follow every name until nothing new is needed."""
-        while self._todo:
+        while self._todo or self._add_subclasses():
             piece = self._todo.popleft()
             # First: what a value is says more than what its line uses.
             for name in [one for one in piece.needed if one not in piece.checked]:
@@ -312,6 +314,8 @@ class Closure:
                 self._link(piece, piece.later, self._find(name, piece, "later"), name)
         for name in piece.names.hints:
             self._link(piece, piece.hints, self._find(name, piece, "hints"), name)
+        if "__subclasses__" in piece.text:
+            self._counts_subclasses = True
         for module in piece.names.modules:
             self._reach(module, piece)
             self.modules_used[module] = None
@@ -349,6 +353,18 @@ class Closure:
                 if problem:
                     self._refuse(name, piece.user, problem, "Do it inside the operation.", of=piece)
                 self._attach(piece, statement)
+
+    def _add_subclasses(self) -> bool:
+        """Carry all subclasses where something asks for ``__subclasses__()``."""
+        if not self._counts_subclasses:
+            return False
+        fresh = [one for one in self.pieces.values() if one not in self._with_subclasses]
+        for piece in fresh:
+            self._with_subclasses.add(piece)
+            if isinstance(piece.node, ast.ClassDef):
+                for statement in self._attachments.subclasses(piece.statement, piece.node.name):
+                    self._attach(piece, statement)
+        return bool(self._todo)
 
     def _attach(self, piece: Piece, statement: Statement) -> None:
         other = self._ask(statement, "", piece)

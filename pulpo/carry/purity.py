@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import enum
+import functools
+import inspect
 import os
 import sys
 import types
@@ -14,6 +16,7 @@ from typing import Any
 
 from pulpo.carry.names import MUTATORS
 from pulpo.carry.record import Recorder
+from pulpo.carry.values import live_kind
 
 __all__ = ["Purity", "Verdict", "call_text"]
 
@@ -51,7 +54,6 @@ _BUILTINS = frozenset(
         "map",
         "max",
         "min",
-        "next",
         "object",
         "oct",
         "ord",
@@ -328,7 +330,11 @@ class Purity:
         self, node: ast.AST, own: frozenset[str], verdict: Verdict, defining: bool
     ) -> ast.AST | None:
         """Return the first part that is not pure; ``own`` are local names."""
-        if isinstance(node, ast.Name | ast.Lambda | ast.Constant):
+        if isinstance(node, ast.Name):
+            # Reading on would use up what the session holds.
+            value = self._namespace.get(node.id)
+            return node if node.id not in own and live_kind(value) else None
+        if isinstance(node, ast.Lambda | ast.Constant):
             return None
         if isinstance(node, ast.Subscript):
             variable = self._variable(node, own)
@@ -366,6 +372,10 @@ class Purity:
                 bool | int | float | str | bytes | tuple | type | types.ModuleType | enum.Enum,
             )
             return None if fixed or value is None or callable(value) or _is_hint(value) else node
+        if base is _UNKNOWN and isinstance(node.value, ast.Name) and node.value.id not in own:
+            base = self._namespace.get(node.value.id, _UNKNOWN)
+        if _runs_code(base, node.attr):
+            return node
         return self._impure(node.value, own, verdict, defining)
 
     def _call(
@@ -540,6 +550,14 @@ _LIBRARY_BASES = frozenset(
         "dataclasses",
     ]
 )
+
+
+def _runs_code(value: object, attribute: str) -> bool:
+    """Tell whether reading an attribute runs a property of the user's own."""
+    if value is _UNKNOWN or type(value).__module__ != "__main__":
+        return False
+    found = inspect.getattr_static(type(value), attribute, None)
+    return isinstance(found, property | functools.cached_property)
 
 
 def _is_within(node: ast.AST, own: frozenset[str]) -> bool:

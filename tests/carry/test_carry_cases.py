@@ -415,6 +415,13 @@ CASES = {
             "def op(): return [k.v for k in Base.kinds.values()]",
         ]
     ),
+    "classes that are asked for their subclasses": Case(
+        [
+            "class B: pass\nclass C(B): pass\nclass D(C): pass",
+            "def count(k): return [k.__name__] + [n for s in k.__subclasses__() for n in count(s)]",
+            "def op(): return count(B)",
+        ]
+    ),
     "a wrap chain": Case(
         [
             "def f(x): return x + 1",

@@ -285,6 +285,21 @@ def test_recording_survives_objects_that_cannot_be_looked_at() -> None:
     assert recorder.statements[-1].text == "z = 1"
 
 
+def test_carrying_reads_no_iterator_on_and_runs_no_property() -> None:
+    notebook = Notebook(
+        "def numbers(): yield from range(9)\ng = numbers()\nfirst = next(g)\n"
+        "rest = list(zip(g, 'a'))",
+        "class P:\n    seen = []\n    @property\n    def x(self): return len(self.seen)\np = P()\n"
+        "P.x2 = property(lambda self: self.seen.append(1))\nx = p.x2",
+        "def one(): return first\ndef two(): return rest\ndef three(): return x",
+    )
+    for name in ("one", "two", "three"):
+        with pytest.raises(CarryError, match="computed at run time"):
+            notebook.carry(name)
+    assert next(notebook["g"]) == 3
+    assert notebook["P"].seen == [1]
+
+
 def test_forgetting_forgets() -> None:
     notebook = Notebook("def op(): return 1")
     notebook.recorder.forget()
