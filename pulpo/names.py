@@ -20,6 +20,8 @@ __all__ = [
 ]
 
 _PART = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_NO_WORD = re.compile(r"\W+", re.ASCII)
+_NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 #: Top-level groups whose flows would take the names of pulpo's own entry points.
 RESERVED_GROUPS = ("main", "standalones")
 
@@ -129,8 +131,8 @@ def valid_name_near(text: str) -> str:
 
 def snake_case(name: str) -> str:
     """Return ``RawJobs`` as ``raw_jobs``: the name of a flow parameter that carries the model."""
-    words = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words).lower()
+    words = _NO_WORD.sub("_", name).strip("_")
+    words = _NEW_WORD.sub("_", words).lower()
     if not words or words[0].isdigit() or keyword.iskeyword(words):
         words = f"{words}_" if keyword.iskeyword(words) else f"_{words}"
     return words
