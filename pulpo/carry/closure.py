@@ -476,7 +476,7 @@ class Closure:
         if name.lstrip("_").isdigit() or name in ("In", "Out", "_", "__", "___"):
             self._refuse(name, user, "it is IPython's history", "Give the value a name of its own.")
         value = self._namespace[name]
-        kind = live_kind(value) or in_memory(value) or f"a {type(value).__name__}"
+        kind = live_kind(value) or in_memory(value) or f"a value ({type(value).__name__})"
         self._refuse(
             name,
             user,

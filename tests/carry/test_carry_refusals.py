@@ -166,7 +166,7 @@ REFUSALS = {
     ),
     "a name set by exec": (
         ["exec('rate = 3')", "def op(): return rate"],
-        "it is a int that no recorded cell made",
+        "it is a value (int) that no recorded cell made",
     ),
     "a constant that lags behind": (
         ["RATE = 2", "TOTAL = RATE * 10", "RATE = 3", "def op(): return TOTAL"],
