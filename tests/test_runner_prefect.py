@@ -1,0 +1,496 @@
+"""Flows on a real Prefect server, one for the whole file; interrupts in a real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+from jupyter_core.utils import ensure_event_loop
+from runner_sample import NAMES, CleanedJobs, RawJobs, Sample, sample
+
+from pulpo import runner
+from pulpo.errors import ServerError
+from pulpo.plan import TaskOptions
+from pulpo.prefect_server import PrivateServer
+from pulpo.runs import OperationFailedError, Run, RunInterrupted
+
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.slow,
+    # Prefect's client leaves a connection to the garbage collector now and then.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivateServer]:
+    made = PrivateServer()
+    made.url()
+    yield made
+    made.stop()
+    gc.collect()  # what Prefect left open is closed here, where its warnings are expected
+
+
+def run(the: Sample, server: PrivateServer, flow: str = "main_flow", /, **parameters: Any) -> Run:
+    given, options = the.arguments(flow, **(parameters or {"query": "python"}))
+    return runner.run_flow_blocking(*given, **options, server=server)
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+def test_nested_flows_give_every_operations_value(
+    server: PrivateServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = run(sample(), server)
+    assert done.state == "done"
+    assert done.result == CleanedJobs(titles=["python dev", "python ops"])
+    assert done["parsing.clean"] is done.result
+    assert list(done) == NAMES
+    assert all(operation.attempts == 1 for operation in done.operations.values())
+    assert done.seconds > 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_values_are_the_very_objects(server: PrivateServer) -> None:
+    made: list[RawJobs] = []
+
+    def linkedin(query: str) -> RawJobs:
+        made.append(RawJobs(titles=[query]))
+        return made[-1]
+
+    def merge(stepstone: RawJobs, linkedin: RawJobs) -> RawJobs:
+        assert linkedin is made[-1]
+        return linkedin
+
+    the = sample({"scraping.linkedin.fetch": linkedin, "scraping.merge": merge})
+    for _ in range(2):
+        done = run(the, server)
+        assert done["scraping.linkedin.fetch"] is made[-1]
+        assert done["scraping.merge"] is made[-1]
+
+
+def test_an_edited_operation_needs_no_new_code(server: PrivateServer) -> None:
+    the = sample()
+    the.functions["scraping.merge"] = lambda stepstone, linkedin: RawJobs(titles=["edited"])
+    assert run(the, server, query="x")["parsing.clean"].titles == ["edited"]
+
+
+def test_data_given_by_reference_reaches_the_operation_unchanged(server: PrivateServer) -> None:
+    seen: list[object] = []
+
+    def clean(data: RawJobs) -> CleanedJobs:
+        seen.append(data)
+        return CleanedJobs(titles=[])
+
+    given = object()
+    run(sample({"parsing.clean": clean}), server, "parsing_flow", raw_jobs=given)
+    assert seen == [given]
+
+
+def test_a_failure_keeps_what_came_before_and_shows_only_the_users_lines(
+    server: PrivateServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+
+    def merge(stepstone: RawJobs, linkedin: RawJobs) -> RawJobs:
+        raise ValueError("no titles")  # the line to see
+
+    failed = run(sample({"scraping.merge": merge}), server)
+    assert failed.state == "failed"
+    assert failed.failed == ["scraping.merge"]
+    assert failed.not_reached == ["parsing.clean"]
+    assert failed["scraping.linkedin.fetch"].titles == ["python ops"]
+    with pytest.raises(OperationFailedError) as caught:
+        failed.raise_for_failure()
+    assert isinstance(caught.value.__cause__, ValueError)
+    shown = caught.value._render_traceback_()
+    assert shown[0] == "OperationFailedError: scraping.merge failed; not reached: parsing.clean"
+    assert shown[-1] == "ValueError: no titles"
+    assert "the line to see" in "\n".join(shown)
+    assert sum(line.startswith('  File "') for line in shown) == 1
+    assert list(tmp_path.iterdir()) == []  # Prefect would keep the exception in its home
+
+
+def test_retries_are_counted_and_the_log_lines_kept(server: PrivateServer) -> None:
+    calls: list[str] = []
+
+    async def stepstone(query: str) -> RawJobs:
+        from prefect import get_run_logger
+
+        get_run_logger().info("asking for %s", query)
+        calls.append(query)
+        if len(calls) < 3:
+            raise ConnectionError("again")
+        return RawJobs(titles=[])
+
+    def linkedin(query: str) -> RawJobs:
+        from prefect import get_run_logger
+
+        get_run_logger().warning("from a thread")
+        return RawJobs(titles=[])
+
+    the = sample(
+        {"scraping.stepstone.fetch": stepstone, "scraping.linkedin.fetch": linkedin},
+        {"scraping.stepstone.fetch": TaskOptions(retries=2)},
+    )
+    done = run(the, server)
+    assert done.state == "done"
+    assert done.operations["scraping.stepstone.fetch"].attempts == 3
+    assert done.operations["scraping.stepstone.fetch"].error is None
+    assert done.logs.count("INFO scraping.stepstone.fetch: asking for python") == 3
+    assert "WARNING scraping.linkedin.fetch: from a thread" in done.logs
+    assert not [line for line in done.logs if "hook" in line]
+
+
+def test_a_timeout_is_told_from_a_failure(server: PrivateServer) -> None:
+    def linkedin(query: str) -> RawJobs:
+        while True:
+            time.sleep(0.02)
+
+    the = sample(
+        {"scraping.linkedin.fetch": linkedin},
+        {"scraping.linkedin.fetch": TaskOptions(timeout=0.5)},
+    )
+    failed = run(the, server)
+    assert failed.states["scraping.linkedin.fetch"] == "timed out"
+    assert failed.failed == ["scraping.linkedin.fetch"]
+    with pytest.raises(OperationFailedError, match="took longer than its timeout") as caught:
+        failed.raise_for_failure()
+    assert len(caught.value._render_traceback_()) == 1
+
+
+def test_several_runs_at_once_keep_their_results_apart(server: PrivateServer) -> None:
+    async def main() -> list[Run]:
+        runs = []
+        for query in ("a", "b", "c"):
+            given, options = sample().arguments(query=query)
+            runs.append(runner.run_flow(*given, **options, server=server))
+        return await asyncio.gather(*runs)
+
+    runs = asyncio.run(main())
+    assert [each["parsing.clean"].titles[0] for each in runs] == ["a dev", "b dev", "c dev"]
+    for each in runs:
+        assert len([line for line in each.logs if line.startswith("INFO parsing.clean:")]) == 1
+
+
+def test_a_blocking_run_inside_a_running_loop_uses_a_thread(server: PrivateServer) -> None:
+    threads: set[int] = set()
+
+    async def stepstone(query: str) -> RawJobs:
+        threads.add(threading.get_ident())
+        return RawJobs(titles=[])
+
+    async def main() -> Run:
+        return run(sample({"scraping.stepstone.fetch": stepstone}), server)
+
+    assert asyncio.run(main()).state == "done"
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("inside", ["a loop", "none"])
+def test_changes_are_told_in_the_callers_thread(server: PrivateServer, inside: str) -> None:
+    told: list[tuple[int, str]] = []
+    given, options = sample().arguments(query="python")
+
+    def on_change(each: Run) -> None:
+        told.append((threading.get_ident(), each.state))
+
+    def blocking() -> Run:
+        return runner.run_flow_blocking(*given, **options, on_change=on_change, server=server)
+
+    async def main() -> Run:
+        return blocking()
+
+    asyncio.run(main()) if inside == "a loop" else blocking()
+    assert {thread for thread, _ in told} == {threading.get_ident()}
+    assert [state for _, state in told][-1] == "done"
+    assert "running" in [state for _, state in told]
+
+
+def test_cancelling_the_task_cancels_the_run_and_keeps_results(server: PrivateServer) -> None:
+    started = threading.Event()
+
+    async def stepstone(query: str) -> RawJobs:
+        started.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def main() -> RunInterrupted:
+        given, options = sample({"scraping.stepstone.fetch": stepstone}).arguments(query="x")
+        seen: list[Run] = []
+        task = asyncio.create_task(
+            runner.run_flow(*given, **options, on_change=seen.append, server=server)
+        )
+        while not started.is_set() or "scraping.linkedin.fetch" not in seen[-1]:
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert task.cancelled()
+        assert isinstance(caught.value, RunInterrupted)
+        return caught.value
+
+    ended = asyncio.run(main()).run
+    assert ended.state == "cancelled"
+    assert ended["scraping.linkedin.fetch"].titles == ["x ops"]
+    assert ended.states["scraping.stepstone.fetch"] == "cancelled"
+    assert ended.not_reached == ["scraping.merge", "parsing.clean"]
+    assert run(sample(), server).state == "done"
+
+
+def test_an_interrupt_ends_a_blocking_run(server: PrivateServer) -> None:
+    def linkedin(query: str) -> RawJobs:
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(sample({"scraping.linkedin.fetch": linkedin}), server)
+    assert isinstance(caught.value, RunInterrupted)
+    assert caught.value.run.states["scraping.linkedin.fetch"] == "cancelled"
+
+
+def test_a_server_that_dies_ends_the_run_with_one_clear_error_and_is_started_again() -> None:
+    # Its own server, which is stopped in the middle.
+    own = PrivateServer()
+
+    def linkedin(query: str) -> RawJobs:
+        assert own.pid is not None
+        os.kill(own.pid, signal.SIGKILL)
+        while True:
+            time.sleep(0.02)
+
+    try:
+        failed = run(sample({"scraping.linkedin.fetch": linkedin}), own)
+        assert failed.state == "failed"
+        with pytest.raises(ServerError, match="ended during the run of main_flow: run it again"):
+            failed.raise_for_failure()
+        assert run(sample(), own).state == "done"
+        pid, home = own.pid, own.home
+    finally:
+        own.stop()
+    assert pid is not None
+    assert home is not None
+    assert not home.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_nothing_leaves_loopback_and_proxies_are_not_asked(
+    server: PrivateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses: list[Any] = []
+    sys.addaudithook(_note_connections(addresses, lambda: done is None))
+    done = None
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    done = run(sample(), server)
+    assert done.state == "done"
+    hosts = {address[0] for address in addresses if isinstance(address, tuple)}
+    assert hosts == {"127.0.0.1"}
+    assert 9 not in {address[1] for address in addresses if isinstance(address, tuple)}
+
+
+def _note_connections(
+    addresses: list[Any], wanted: Callable[[], bool]
+) -> Callable[[str, Any], None]:
+    def hook(event: str, arguments: Any) -> None:  # a hook stays for the process's whole life
+        if event == "socket.connect" and wanted():
+            addresses.append(arguments[1])
+
+    return hook
+
+
+def test_a_configured_server_that_does_not_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    url = f"http://127.0.0.1:{free_port}/api"
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    idle = PrivateServer()
+    with pytest.raises(ServerError, match=f"the Prefect server at {url} does not answer"):
+        run(sample(), idle)
+    assert idle.pid is None
+
+
+def test_a_configured_server_is_used(
+    server: PrivateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", server.url())
+    idle = PrivateServer()
+    assert run(sample(), idle).state == "done"
+    assert idle.pid is None
+
+
+# --- In a kernel ---------------------------------------------------------------------------------
+
+PRELUDE = f"""
+import asyncio, sys, time
+sys.path.insert(0, {str(HERE)!r})
+from runner_sample import *
+from pulpo.runner import run_flow, run_flow_blocking
+from pathlib import Path
+async def waits(data: RawJobs) -> CleanedJobs:
+    Path("started").touch()
+    await asyncio.sleep(60)
+def blocks(data: RawJobs) -> CleanedJobs:
+    Path("started").touch()
+    while True: time.sleep(.02)
+def fails(stepstone: RawJobs, linkedin: RawJobs) -> RawJobs:
+    raise ValueError("no titles")
+def call(run, name=None, function=None):
+    given, options = sample({{name: function}} if name else None).arguments(query="x")
+    return run(*given, **options)
+"""
+
+
+class Kernel:
+    """A real kernel, in a folder of its own."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        self.manager = KernelManager()
+        self.manager.start_kernel(env=env, cwd=str(folder))
+        self.client: BlockingKernelClient = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def execute(self, code: str, interrupt: bool = False) -> dict[str, Any]:
+        started = self.folder / "started"
+        started.unlink(missing_ok=True)
+        heard: dict[str, Any] = {"text": "", "error": None, "streams": ""}
+
+        def hear(message: dict[str, Any]) -> None:
+            content = message["content"]
+            if message["msg_type"] == "stream":
+                heard["streams"] += content["text"]
+            elif message["msg_type"] == "error":
+                heard["error"] = content
+            elif message["msg_type"] == "execute_result":
+                heard["text"] = content["data"]["text/plain"]
+
+        def press() -> None:
+            while not started.exists():
+                time.sleep(0.02)
+            self.manager.interrupt_kernel()
+
+        if interrupt:
+            threading.Thread(target=press, daemon=True).start()
+        self.client.execute_interactive(code, output_hook=hear, timeout=120)
+        return heard
+
+    def stop(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+        self.manager.cleanup_resources()
+        ensure_event_loop().close()  # jupyter_client made it, and leaves it open
+        asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def kernel(server: PrivateServer, private_env: dict[str, str], tmp_path: Path) -> Iterator[Kernel]:
+    made = Kernel(tmp_path, {**private_env, "PREFECT_API_URL": server.url()})
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_kernel_runs_fails_and_is_interrupted_on_its_own_loop_and_in_a_thread(
+    kernel: Kernel,
+) -> None:
+    assert kernel.execute(PRELUDE)["error"] is None
+    for run_it, slow in (
+        ("await call(run_flow{})", "waits"),
+        ("call(run_flow_blocking{})", "blocks"),
+    ):
+        done = kernel.execute(run_it.format(""))
+        assert done == {"text": done["text"], "error": None, "streams": ""}
+        assert "main_flow: done" in done["text"]
+
+        slowly = run_it.format(f", 'parsing.clean', {slow}")
+        ended = kernel.execute(slowly, interrupt=True)
+        assert ended["error"]["ename"] == "RunInterrupted"
+        assert len(ended["error"]["traceback"]) == 1
+        assert "3 of 4 operations had finished" in ended["error"]["traceback"][0]
+        assert ended["streams"] == ""
+
+        failing = run_it.format(", 'scraping.merge', fails")
+        failed = kernel.execute(f"run = {failing}\nrun.raise_for_failure()")
+        shown = "\n".join(failed["error"]["traceback"])
+        assert 'File "Cell In[1]", line' in shown
+        assert shown.count("File ") == 1
+        assert failed["streams"] == ""
+
+
+# --- The server's process ------------------------------------------------------------------------
+
+STARTER = """
+import threading, time
+from pulpo.prefect_server import PrivateServer
+server = PrivateServer()
+threading.Thread(target=server.url, daemon=True).start()
+while server.pid is None or server.home is None:
+    time.sleep(.01)
+print(server.pid, server.home, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM])
+def test_the_server_ends_with_the_process_that_started_it(
+    way: signal.Signals, private_env: dict[str, str]
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", STARTER], env=private_env, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        pid, home = child.stdout.readline().split()
+        child.send_signal(way)
+    # The child is no child of ours: it is gone when its id is.
+    for _ in range(600):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), 0)
+            time.sleep(0.05)
+            continue
+        break
+    else:
+        os.kill(int(pid), signal.SIGKILL)
+        pytest.fail("the server outlived the process that started it")
+    assert not Path(home).exists()
+
+
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pulpo.prefect_server._CHILD", "raise SystemExit('no disk')")
+    with pytest.raises(ServerError, match=r"it ended with code 1\. The end of its log:\n  no disk"):
+        PrivateServer().url()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_does_not_end_the_server(server: PrivateServer) -> None:
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            server.stop()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert server.is_running
