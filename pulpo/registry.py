@@ -189,8 +189,9 @@ def operation(
         parse_name(name)
 
     def declare(function: F) -> F:
-        if not callable(function) or isinstance(function, type):
-            raise DeclarationError(f"@operation stands above a function, and {function!r} is none.")
+        given: object = function
+        if not callable(given) or isinstance(given, type):
+            raise DeclarationError(f"@operation stands above a function, and {given!r} is none.")
         own = name or getattr(function, "__name__", "")
         if not own:
             raise DeclarationError(f"{function!r} has no name of its own: give one with name=.")

@@ -48,9 +48,7 @@ def test_the_cells_of_the_readme_run_and_their_export_runs_alone(tmp_path: Path)
     book = nbformat.v4.new_notebook()
     book.cells = [nbformat.v4.new_code_cell(cell) for cell in code]
     NotebookClient(book, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(
-        output.get("text", "") for cell in book.cells for output in cell.outputs
-    )
+    printed = "".join(output.get("text", "") for cell in book.cells for output in cell.outputs)
     assert "['Data engineer', 'python analyst', 'python developer']" in printed
     script = tmp_path / "run_cache/orchestration/main_flow.py"
     result = subprocess.run(
