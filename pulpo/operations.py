@@ -498,7 +498,9 @@ class _Reader:
     def _text_of(self, node: ast.expr) -> Text | None:
         names = []
         for name in _global_names(node):
-            if name in self.globals or not hasattr(builtins, name):
+            # A function called list is no type; its own signature means Python's.
+            own = self.globals.get(name, self.plain) is self.plain
+            if not (own and hasattr(builtins, name)):
                 if name not in self.globals and name not in self.later:
                     return None  # what an enclosing function defines cannot be imported
                 names.append((name, "" if self.module in ("__main__", "") else self.module))

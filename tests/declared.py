@@ -39,11 +39,18 @@ _LINE = re.compile(
 )
 
 
-def declare(line: str, namespace: Mapping[str, Any] | None = None, **given: Any) -> Operation:
+def declare(
+    line: str,
+    namespace: Mapping[str, Any] | None = None,
+    *,
+    call: Callable[[str, dict[str, Any]], Any] = max,
+    **given: Any,
+) -> Operation:
     """Return the operation that a line such as ``"a.load=fetch(x: int) -> Raw --after b"`` tells.
 
     Flags are ``--after``, ``--bind``, ``--in``, ``--out`` (models, separated by commas) and
-    ``--async``; `given` goes to `make_operation`.
+    ``--async``; `given` goes to `make_operation`. The function returns what `call` makes of the
+    operation's name and the arguments.
     """
     match = _LINE.fullmatch(line)
     assert match, line
@@ -62,8 +69,11 @@ def declare(line: str, namespace: Mapping[str, Any] | None = None, **given: Any)
     function = match["function"] or name.rpartition(".")[2]
     prefix = "async " if ["async"] in flags else ""
     arrow = f" -> {returns.strip()}" if returns else ""
-    scope: dict[str, Any] = {**MODELS, **(namespace or {}), "__name__": "__main__"}
-    run(f"{prefix}def {function}({match['ports']}){arrow}: ...", scope)
+    scope: dict[str, Any] = {**MODELS, **(namespace or {}), "_call": call, "__name__": "__main__"}
+    run(
+        f"{prefix}def {function}({match['ports']}){arrow}: return _call({name!r}, {{**locals()}})",
+        scope,
+    )
     return make_operation(scope[function], name=name, options=options_from_flags(options), **given)
 
 

@@ -64,17 +64,17 @@ def returns(draw: st.DrawFn) -> str:
 
 @st.composite
 def sessions(
-    draw: st.DrawFn, *, ordered: bool = True, body: Callable[[str, str], str] | None = None
+    draw: st.DrawFn, *, ordered: bool = True, call: Callable[[str, dict[str, Any]], Any] = max
 ) -> list[Operation]:
     """Return operations; without ``ordered``, none whose meaning depends on the order.
 
-    ``body`` gives the body of a function from the operation's name and what it returns.
+    Each function returns what ``call`` makes of its operation's name and its arguments.
     """
     wanted = draw(st.lists(operation_names(), min_size=1, max_size=10))
     unique = [name for name in dict.fromkeys(wanted) if not refused(name)]
     made: list[Operation] = []
     for name in unique:
-        made.append(draw(one_operation(name, unique, ordered, body)))
+        made.append(draw(one_operation(name, unique, ordered, call)))
     return made
 
 
@@ -88,7 +88,7 @@ def one_operation(
     name: str,
     others: list[str],
     ordered: bool,
-    body: Callable[[str, str], str] | None,
+    call: Callable[[str, dict[str, Any]], Any],
 ) -> Operation:
     takes, gives = draw(ports()), draw(returns())
     if not ordered and any(model in " ".join(takes) for model in WORLD if model in gives):
@@ -96,11 +96,11 @@ def one_operation(
     function = draw(st.just(name.rpartition(".")[2]) | names)
     prefix = draw(st.sampled_from(("", "async ")))
     arrow = f" -> {gives}" if gives else ""
-    text = body(name, gives) if body else "..."
-    scope: dict[str, Any] = {**WORLD, "__name__": "__main__"}
+    scope: dict[str, Any] = {**WORLD, "_call": call, "__name__": "__main__"}
     if takes and draw(st.booleans()):
         takes.insert(draw(st.integers(0, len(takes) - 1)), "*")
-    run(f"{prefix}def {function}({', '.join(takes)}){arrow}:\n    {text}", scope)
+    body = f"return _call({name!r}, {{**locals()}})"
+    run(f"{prefix}def {function}({', '.join(takes)}){arrow}:\n    {body}", scope)
     # Mostly after what stands before, so that most sessions are free of loops.
     before = others[: others.index(name)] or others
     after = draw(st.lists(st.sampled_from(before), max_size=1))
