@@ -100,6 +100,8 @@ class Run:
         The exception that made the run fail, the user's own where an operation raised.
     logs
         What Prefect and ``get_run_logger()`` logged meanwhile, a line each.
+    notes
+        What a person should know of it, such as which inputs came from an earlier run.
     """
 
     def __init__(self, flow: str, operations: Iterable[str]) -> None:
@@ -109,6 +111,7 @@ class Run:
         self.operations = {name: OperationRun(name=name) for name in operations}
         self.error: BaseException | None = None
         self.logs: list[str] = []
+        self.notes: tuple[str, ...] = ()
         self._result: Any = _NOTHING
         self._files: frozenset[str] = frozenset()
 
@@ -213,7 +216,7 @@ class Run:
         lines = [f"{line[0]:<{name}}  {line[1]:<{state}}  {line[2]}".rstrip() for line in table]
         if more:
             lines.append(f"… and {more} more")
-        return "\n".join([f"{self.flow}: {self.state}", *lines])
+        return "\n".join([f"{self.flow}: {self.state}", *lines, *self.notes])
 
     def __repr__(self) -> str:
         return f"<Run of {self.flow}: {self.progress_line()}>"
@@ -225,7 +228,8 @@ class Run:
         rows, more = self._rows()
         head = "".join(f"<th {_LEFT}>{name}</th>" for name in ("operation", "state", "value", ""))
         body = "".join(_html_row(row) for row in rows)
-        note = f"<div>… and {more} more</div>" if more else ""
+        notes = [f"… and {more} more"] if more else []
+        note = "".join(f"<div>{html.escape(text)}</div>" for text in (*notes, *self.notes))
         return (
             f'<div class="pulpo-run"><div><b>{html.escape(self.flow)}</b>: {self.state} '
             f"{_html_seconds(self.seconds)}</div>"

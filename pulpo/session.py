@@ -54,7 +54,7 @@ class Session:
         self.namespace = namespace
         self.recorder = Recorder(namespace)
         self.last_run: Run | None = None
-        self._ran: dict[str, Operation] = {}
+        self._ran: dict[str, tuple[Any, Any]] = {}  # by operation: what ran, and its result
         self._cells: dict[str, str] = {}
         self._compiled: tuple[int, bool, Orchestration] | None = None
 
@@ -343,12 +343,20 @@ class Session:
         if chosen.blocked:
             raise blocked_error(chosen.name, chosen.blocked)
         given = dict(parameters or {})
-        given.update(self._from_last_run(chosen, given))
+        kept = self._from_earlier_runs(chosen, given)
+        notes = tuple(
+            f"{parameter.name}: the result of {parameter.value.operation} in an earlier run"
+            for parameter in chosen.parameters
+            if parameter.name in kept and parameter.value
+        )
+        given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
+        declared = {name: self.registry.get(name) for name in operations}
 
         def changed(run: Run) -> None:
             self.last_run = run
-            self._ran.update({name: operations[name] for name in run if name in operations})
+            run.notes = notes
+            self._ran.update({name: (declared[name], run[name]) for name in run})
             if on_change is not None:
                 on_change(run)
 
@@ -362,18 +370,18 @@ class Session:
             on_change=changed,
         )
 
-    def _from_last_run(self, flow: FlowDefinition, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what other flows' results, kept from the last run, can feed."""
+    def _from_earlier_runs(self, flow: FlowDefinition, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what other flows' results, kept from the session's runs, can feed."""
         found: dict[str, Any] = {}
         missing = []
         for parameter in flow.parameters:
             value = parameter.value
             if value is None or parameter.name in given:
                 continue
-            if self.last_run is None or not self._is_fresh(value.operation):
+            if not self._is_fresh(value.operation):
                 missing.append(parameter)
                 continue
-            result = self.last_run[value.operation]
+            _, result = self._ran[value.operation]
             found[parameter.name] = result if value.index is None else result[value.index]
         if missing:
             names = ", ".join(
@@ -387,9 +395,7 @@ class Session:
         return found
 
     def _is_fresh(self, name: str) -> bool:
-        """Return whether the last run's result is still what this operation, unchanged, gave."""
-        if self.last_run is None or name not in self.last_run:
-            return False
+        """Return whether the kept result came from this operation, and its inputs, as they are."""
         needs: dict[str, list[str]] = {}
         for edge in self.plan().edges:
             needs.setdefault(edge.target, []).append(edge.source)
@@ -399,7 +405,7 @@ class Session:
             if each in seen:
                 continue
             seen.add(each)
-            if self._ran.get(each) is not self.registry.get(each):
+            if each not in self._ran or self._ran[each][0] is not self.registry.get(each):
                 return False
             todo.extend(needs.get(each, ()))
         return True

@@ -76,6 +76,7 @@ class Extension:
         shell.ast_transformers.append(self._tree)
         shell.Completer.custom_matchers.append(self._matcher)
         shell.events.register("pre_run_cell", self._cells.before)
+        shell.events.register("pre_run_cell", self._note_place)
         shell.events.register("post_run_cell", self._cells.after)
         # Cells call these by name. As builtins they stay out of the namespace, and survive %reset.
         for name, function in self._builtins():
@@ -96,11 +97,17 @@ class Extension:
         _drop(shell.ast_transformers, self._tree)
         _drop(shell.Completer.custom_matchers, self._matcher)
         shell.events.unregister("pre_run_cell", self._cells.before)
+        shell.events.unregister("pre_run_cell", self._note_place)
         shell.events.unregister("post_run_cell", self._cells.after)
         for name, _ in self._builtins():
             if hasattr(builtins, name):
                 delattr(builtins, name)
         self._cells.stop()
+
+    def _note_place(self, _info: Any) -> None:
+        """Let @operation know in which cell it stands."""
+        cell = self._cells.current
+        self.session.registry.cell = f"cell {cell.number}" if cell else ""
 
     # --- What cells call ------------------------------------------------------------------------
 
