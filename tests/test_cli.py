@@ -14,7 +14,7 @@ import pytest
 
 from pulpo.cli import app
 
-MODULE = '''
+MODULE = """
 from dataclasses import dataclass
 
 from pulpo import operation
@@ -38,7 +38,7 @@ def raw(number: int = 3) -> Raw:
 @operation(name="clean")
 def clean(data: Raw) -> Clean:
     return Clean(data.number * 2)
-'''
+"""
 
 Pulpo = Callable[..., subprocess.CompletedProcess[str]]
 
