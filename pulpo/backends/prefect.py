@@ -121,7 +121,7 @@ def generate_registry(orchestration: Orchestration, package: str = PACKAGE) -> s
     """Return the code of ``registry.py``: ``flows_by_name``."""
     names = [flow.name for flow in orchestration.flows if not flow.blocked]
     lines = ['"""The flows of this export, by name."""', ""]
-    lines += _bootstrap()
+    lines += _bootstrap(package)
     lines += [f"from {package}.orchestration.{name} import {name}" for name in names]
     lines += ["", "flows_by_name = {", *(f"    {literal(name)}: {name}," for name in names), "}"]
     return _parsed("\n".join(lines) + "\n", "registry")
@@ -152,12 +152,13 @@ def _parsed(code: str, name: str) -> str:
     return code
 
 
-def _bootstrap() -> list[str]:
+def _bootstrap(package: str) -> list[str]:
+    # Prefect loads a flow by its path as a package of its own name, so `__package__` is not empty.
     return [
         "import pathlib",
         "import sys",
         "",
-        "if not __package__:  # run as a file, or loaded by its path: make the export importable",
+        f'if __package__ != "{package}.orchestration":  # run, or loaded, by its path',
         "    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))",
         "",
     ]
@@ -317,7 +318,7 @@ class _FlowWriter:
         prefect = sorted(m for m in self.imports if m.split(".")[0] == "prefect")
         lines += [self._import_line(module) for module in prefect]
         lines.append("")
-        lines += _bootstrap()[3:]
+        lines += _bootstrap(self.package)[3:]
         package = sorted(m for m in self.imports if m and m not in prefect)
         lines += [self._import_line(module) for module in package]
         return [line for n, line in enumerate(lines) if line or (n and lines[n - 1])]

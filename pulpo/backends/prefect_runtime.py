@@ -14,9 +14,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import cloudpickle
 from prefect.cache_policies import CachePolicy
@@ -302,7 +301,7 @@ def _parsed(name: str, text: str, type_: Any) -> Any:
     if type_ is None or type_ is str:
         return text
     try:
-        adapter = TypeAdapter(type_, config=None if _is_own_schema(type_) else _ANY_CLASS)
+        adapter = _adapter(type_)
     except PydanticSchemaGenerationError as error:
         raise ValueError(f"{flag}: {error}") from None
     path = Path(text)
@@ -324,14 +323,11 @@ def _parsed(name: str, text: str, type_: Any) -> Any:
         raise ValueError(f"{flag}: {text!r} does not fit: {why}") from None
 
 
-_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
-
-
-def _is_own_schema(type_: Any) -> bool:
-    """Return whether a type brings its own configuration, which pydantic then insists on."""
-    return isinstance(type_, type) and (
-        hasattr(type_, "__pydantic_validator__") or is_dataclass(type_) or is_typeddict(type_)
-    )
+def _adapter(type_: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(type_)  # models bring their own configuration, and accept no other
+    except PydanticSchemaGenerationError:
+        return TypeAdapter(type_, config=ConfigDict(arbitrary_types_allowed=True))
 
 
 def _print(result: Any) -> None:
