@@ -157,6 +157,8 @@ class DataFlowGraph:
 
     def cycle_problems(self) -> list[Problem]:
         """Return one problem for each loop: ``a -[Jobs]-> b -[Scores]-> a``, with each cell."""
+        if not self.stuck:
+            return []
         found = []
         firm = [link for link in self.links if link.kind != "candidate"]
         carried = {(link.source, link.target): link for link in reversed([*firm, *self.links])}
