@@ -29,7 +29,7 @@ from pulpo.dataflow import build_graph
 from pulpo.operations import Operation, make_operation
 
 SIZES = (100, 1_000, 10_000)
-ROUNDS = {100: 30, 1_000: 15, 10_000: 7}
+ROUNDS = {100: 30, 1_000: 15, 10_000: 5}
 YARD = "graphlib"
 
 
