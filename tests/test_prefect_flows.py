@@ -518,6 +518,31 @@ def test_a_process_takes_the_work_that_keeps_a_core_busy(
         importlib.import_module(f"{made.name}.orchestration")._processes().shutdown()
 
 
+def test_a_process_that_dies_does_not_spoil_the_next_run(
+    package: Callable[..., Package], tmp_path: Path
+) -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
+    made = package(
+        """
+        # a.fatal
+        def fatal(mark: str) -> int:
+            if not os.path.exists(mark):
+                open(mark, "w").close()
+                os._exit(1)
+            return 3
+        """,
+        fatal={"strategy": "process"},
+    )
+    mark = str(tmp_path / "mark")
+    try:
+        with pytest.raises(BrokenProcessPool):
+            made.run(mark=mark)
+        assert made.run(mark=mark) == 3
+    finally:
+        importlib.import_module(f"{made.name}.orchestration")._processes().shutdown()
+
+
 # --- Caching -------------------------------------------------------------------------------------
 
 CACHED = """

@@ -13,6 +13,7 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
@@ -82,7 +83,12 @@ def _processes() -> ProcessPoolExecutor:
 async def in_process(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call a sync function in another process, for work that keeps a core busy."""
     call = cloudpickle_wrapped_call(function, *args, **kwargs)
-    return cloudpickle.loads(await asyncio.get_running_loop().run_in_executor(_processes(), call))
+    try:
+        given = await asyncio.get_running_loop().run_in_executor(_processes(), call)
+    except BrokenProcessPool:
+        _processes.cache_clear()  # a pool that lost a process takes no more work
+        raise
+    return cloudpickle.loads(given)
 
 
 def code_of(operations: Mapping[str, Callable[..., Any]], name: str, /) -> CachePolicy:
