@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .carry import Recorder, carry, verify
+from .carry import Recorder
 from .errors import (
     MissingInputError,
     NoSourceError,
@@ -436,6 +436,7 @@ class Session:
         BlockedFlowError, CarryError, SecretError, EditedFileError, ExportError
             Nothing was written then.
         """
+        from .carry import verify
         from .exports import write_export
         from .settings import load_settings, package_of
 
@@ -492,6 +493,7 @@ class Session:
 
     def _carry(self, plan: Orchestration, root: Path) -> _Carried:
         from .backends.prefect import names_in_signatures
+        from .carry import carry
 
         wanted = {node.name for node in plan.operations}
         functions, without = {}, {}

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from pulpo.carry.record import Recorder
-from pulpo.carry.write import Carried, carry, verify
+from typing import TYPE_CHECKING, Any
+
+from .record import Recorder
+
+if TYPE_CHECKING:
+    from .write import Carried, carry, verify
 
 __all__ = ["Carried", "Recorder", "carry", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    # Every session records; only those that export need the rest.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import write
+
+    return getattr(write, name)
