@@ -613,7 +613,7 @@ def step_obeys(
         assert known[name].stage < step.stage
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(sessions())
 def test_every_plan_obeys_the_law(operations: list[Operation]) -> None:
     for flat in (False, True):
@@ -622,7 +622,7 @@ def test_every_plan_obeys_the_law(operations: list[Operation]) -> None:
         assert compile_plan(operations, flat=flat) == plan
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(sessions(ordered=False))
 def test_the_order_of_unrelated_operations_changes_no_edge(operations: list[Operation]) -> None:
     shuffled = list(operations)
@@ -646,7 +646,7 @@ from pulpo.compiler import compile_plan
 import hashlib
 found = hashlib.sha256()
 @seed(7)
-@settings(deadline=None, max_examples=25, database=None, phases=[Phase.generate], derandomize=False)
+@settings(deadline=None, max_examples=15, database=None, phases=[Phase.generate], derandomize=False)
 @given(sessions())
 def write(operations):
     plan = compile_plan(operations)
