@@ -211,7 +211,7 @@ def renamed(plan: Orchestration, old: str, new: str) -> Orchestration:
 
     return replace(
         plan,
-        operations=tuple(replace(node, name=swap(node.name)) for node in plan.operations),
+        operations=tuple(node._replace(name=swap(node.name)) for node in plan.operations),
         edges=tuple(
             replace(edge, source=swap(edge.source), target=swap(edge.target)) for edge in plan.edges
         ),

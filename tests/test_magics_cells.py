@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -215,6 +215,8 @@ MORE = ("    '''", "c = '\u2028'", "a = '''", "\x0c", "\ta", "else:", "    pass"
 BODIES = st.lists(st.sampled_from(PIECES + MORE), max_size=9).map("\n".join)
 
 
+@example("\x0ca")
+@example("if a:\n\x0c    b")
 @given(BODIES | st.text(alphabet="ab'\"\\\n \t#{}f=()%!x\x0c\u2028", max_size=60))
 def test_wrapping_never_changes_what_a_body_says(body: str) -> None:
     cell = f"%%operation f --in a:A --out a:A\n{body}"

@@ -167,9 +167,15 @@ def _indent(body: list[str], tree: ast.Module) -> list[str]:
     for start, end in _strings(tree):
         inside.update(range(start + 1, end + 1))
     return [
-        line if number in inside or not line.strip() else f"    {line}"
+        line if number in inside or not line.strip() else f"    {_without_form_feed(line)}"
         for number, line in enumerate(_ended(body), start=1)
     ]
+
+
+def _without_form_feed(line: str) -> str:
+    # To Python a form feed starts the indentation anew, which would undo ours.
+    blank = line[: len(line) - len(line.lstrip())]
+    return line[blank.rfind("\f") + 1 :]
 
 
 def _strings(tree: ast.AST) -> Iterator[tuple[int, int]]:
