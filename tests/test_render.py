@@ -89,7 +89,7 @@ def test_both_engines_draw_every_operation(engine: str, view: str, plan: str) ->
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_and_docs_arrive_as_words(engine: str, name: str) -> None:
     plan = sample_plans.renamed(sample_plans.jobs(), "report", name)
-    plan = replace(plan, operations=tuple(replace(node, doc=name) for node in plan.operations))
+    plan = replace(plan, operations=tuple(node._replace(doc=name) for node in plan.operations))
     root = parsed(render.draw(plan))
     assert root.find(f".//{SVG}script") is None
     node = operations(root)[name]
