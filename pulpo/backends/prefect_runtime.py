@@ -62,6 +62,8 @@ async def in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) 
         finally:
             with lock:
                 thread.clear()
+                # One that came too late must not hit what the thread does next.
+                _raise_in(threading.get_ident(), None)
 
     future = asyncio.get_running_loop().run_in_executor(THREADS, call)
     try:
@@ -69,10 +71,14 @@ async def in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) 
     except asyncio.CancelledError:
         with lock:
             for ident in thread:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(ident), ctypes.py_object(Interrupted)
-                )
+                _raise_in(ident, Interrupted)
         raise
+
+
+def _raise_in(ident: int, error: type[BaseException] | None) -> None:
+    """Raise an exception in another thread at its next line; None takes back one still due."""
+    given = ctypes.py_object(error) if error is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), given)
 
 
 @functools.cache
