@@ -442,6 +442,13 @@ def test_an_export_lands_in_the_folder_that_was_asked_for(
 # --- Completion ---------------------------------------------------------------------------------
 
 
+def test_plain_python_completes_again_and_again(notebook: Notebook) -> None:
+    # IPython writes into what a matcher returns, and words of other lengths then tripped over it.
+    notebook.run("import json\nVALUE = 1")
+    for text, found in (("import os; os.pa", "path"), ("VA", "VALUE"), ("js", "json")):
+        assert found in notebook.complete(text)
+
+
 def test_completion_knows_subcommands_flags_and_names(notebook: Notebook) -> None:
     fill(notebook)
     assert notebook.complete("%pulpo co") == ["compile"]

@@ -17,7 +17,11 @@ from .commands import COMMANDS, parser_of
 __all__ = ["make_matcher"]
 
 _LINE = re.compile(r"^\s*(?:[\w.,\s]+=\s*)?%{1,2}(?P<magic>pulpo|operation)\s+(?P<rest>.*)$")
-_NOTHING = SimpleMatcherResult(completions=[], suppress=False)
+
+
+def _nothing() -> SimpleMatcherResult:
+    # A new one each time: IPython writes the word at the cursor into what a matcher returns.
+    return SimpleMatcherResult(completions=[], suppress=False)
 
 
 def make_matcher(session: Session) -> Callable[[Any], SimpleMatcherResult]:
@@ -27,7 +31,7 @@ def make_matcher(session: Session) -> Callable[[Any], SimpleMatcherResult]:
     def pulpo_matcher(context: Any) -> SimpleMatcherResult:
         match = _LINE.match(context.text_until_cursor)
         if match is None:
-            return _NOTHING
+            return _nothing()
         *before, word = re.split(r"\s+", match["rest"])
         if match["magic"] == "operation":
             words = _options(session, operation_parser(), before, word)
@@ -36,7 +40,7 @@ def make_matcher(session: Session) -> Callable[[Any], SimpleMatcherResult]:
         elif before[0] in COMMANDS:
             words = _options(session, parser_of(before[0]), before[1:], word)
         else:
-            return _NOTHING
+            return _nothing()
         return SimpleMatcherResult(
             completions=[SimpleCompletion(w, type="pulpo") for w in words if w.startswith(word)],
             suppress=True,
