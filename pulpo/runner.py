@@ -386,6 +386,7 @@ def _check_names(
     for name in given:
         if name not in names:
             takes = f"It takes: {', '.join(names)}." if names else "It takes no parameters."
+            takes = _port_text(orchestration, flow, name) or takes
             raise UsageError(
                 f"{flow.name} has no parameter {name!r}.{did_you_mean(name, names)} {takes}"
             )
@@ -395,6 +396,22 @@ def _check_names(
         raise MissingInputError(
             f"{flow.name} needs {texts}.", missing=tuple(parameter.name for parameter in missing)
         )
+
+
+def _port_text(orchestration: Orchestration, flow: FlowDefinition, name: str) -> str:
+    """Say which flow parameter feeds the port that somebody means, or ``""``."""
+    known = {parameter.name for parameter in flow.parameters}
+    steps = [step for each in orchestration.flows for step in each.steps if step.kind == "task"]
+    for step in steps:
+        if step.target not in flow.covers:
+            continue
+        for argument in step.arguments:
+            source = argument.source
+            if argument.name != name or not isinstance(source, FromParameter):
+                continue
+            if source.name in known:
+                return f"{name!r} of {step.target} gets the flow's {source.name!r}: give that."
+    return ""
 
 
 def _missing_text(orchestration: Orchestration, flow: FlowDefinition, parameter: Parameter) -> str:
@@ -662,7 +679,7 @@ def _noted(
         operation.attempts += 1
         note("running")
         try:
-            value = await function(*args, **kwargs)
+            value = await _without_exit(function(*args, **kwargs))
         except Exception as error:
             operation.error = error
             note("retrying" if operation.attempts <= retries else "failed")
@@ -676,6 +693,18 @@ def _noted(
         return value
 
     return noted
+
+
+async def _without_exit(call: Awaitable[Any]) -> Any:
+    """Await an operation; ``sys.exit`` in it would stop the kernel's event loop for good."""
+    try:
+        return await call
+    except SystemExit as leaving:
+        error = RuntimeError(
+            f"the operation called sys.exit({leaving.code!r}), which would end the whole process. "
+            "Return instead, or raise an exception."
+        )
+        raise error.with_traceback(leaving.__traceback__) from None
 
 
 def _hooks(operation: OperationRun, run: Run) -> tuple[Callable[..., None], Callable[..., None]]:

@@ -107,6 +107,11 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name() -> None:
         run("main_flow", querry="python")
 
 
+def test_a_port_given_by_its_own_name_is_told_the_flow_s_parameter() -> None:
+    with pytest.raises(UsageError, match=r"'data' of parsing\.clean gets the flow's 'raw_jobs'"):
+        run("parsing_flow", data="x")
+
+
 def test_a_missing_parameter_names_the_operations_that_take_it_and_the_flag() -> None:
     with pytest.raises(MissingInputError) as caught:
         run("main_flow")

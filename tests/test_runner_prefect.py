@@ -127,6 +127,25 @@ def test_a_failure_keeps_what_came_before_and_shows_only_the_users_lines(
     assert list(tmp_path.iterdir()) == []  # Prefect would keep the exception in its home
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_operation_that_exits_fails_and_the_process_goes_on(
+    server: PrivateServer, kind: str
+) -> None:
+    def linkedin(query: str) -> RawJobs:
+        sys.exit(3)
+
+    async def stepstone(query: str) -> RawJobs:
+        sys.exit(3)
+
+    replaced = {"scraping.linkedin.fetch": linkedin, "scraping.stepstone.fetch": stepstone}
+    name = list(replaced)[kind == "async"]
+    failed = run(sample({name: replaced[name]}), server)
+    assert failed.failed == [name]
+    with pytest.raises(OperationFailedError, match=r"called sys\.exit\(3\)"):
+        failed.raise_for_failure()
+    assert run(sample(), server).state == "done"
+
+
 def test_retries_are_counted_and_the_log_lines_kept(server: PrivateServer) -> None:
     calls: list[str] = []
 
