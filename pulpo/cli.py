@@ -156,7 +156,8 @@ def compile_command(
 ) -> None:
     """Say which flows come out of SOURCE and what is wrong, and write the export."""
     folder = _folder(to)
-    _on(sources, "compile", flow=flow, to=str(folder), force=force, dry_run=dry_run)
+    options = {"to": str(folder.absolute()), "shown": folder.as_posix()}
+    _on(sources, "compile", flow=flow, force=force, dry_run=dry_run, **options)
 
 
 @app.command("run")
@@ -237,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _folder(given: Path | None) -> Path:
     from .settings import load_settings
 
-    return load_settings(cache_dir=given).cache_dir.absolute()
+    return load_settings(cache_dir=given).cache_dir
 
 
 # --- Sources --------------------------------------------------------------------------------------
@@ -279,11 +280,20 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
         print(report)
         report.raise_if_blocked()
         if not options["dry_run"]:
-            print(session.export(options["to"], flow=options["flow"], force=options["force"]))
+            print(
+                session.export(
+                    options["to"],
+                    flow=options["flow"],
+                    force=options["force"],
+                    shown_as=options["shown"],
+                )
+            )
         return
     run = session.run(options["flow"], options["parameters"])
     print(run)
     run.raise_for_failure()
+    if run.result is not None:
+        print(f"\n{run.result}")
 
 
 def _import(source: str) -> None:
@@ -322,6 +332,8 @@ def _near(path: Path) -> str:
 
 
 def _line_of(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return ""  # it says its own place
     traceback, place = error.__traceback__, ""
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename

@@ -31,6 +31,7 @@ __all__ = [
     "as_operation",
     "make_operation",
     "options_from_flags",
+    "returns_a_value",
 ]
 
 Passing = Literal["positional", "either", "keyword"]
@@ -579,6 +580,26 @@ def _parse_signature(function: Any) -> dict[str, ast.expr]:
         if keyword_default is not None:
             found[f"={argument.arg}"] = keyword_default
     return found
+
+
+def returns_a_value(function: Any) -> bool:
+    """Return whether a ``return`` of the function gives something; False without its source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    todo = list(ast.iter_child_nodes(tree.body[0])) if tree.body else []
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Return) and not _is_none(node.value):
+            return True
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            todo.extend(ast.iter_child_nodes(node))
+    return False
+
+
+def _is_none(node: ast.expr | None) -> bool:
+    return node is None or (isinstance(node, ast.Constant) and node.value is None)
 
 
 def _unquoted(node: ast.expr, namespace: Mapping[str, Any]) -> ast.expr:

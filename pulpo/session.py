@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -18,10 +19,17 @@ from .errors import (
     NoSourceError,
     Problem,
     UnknownNameError,
+    UsageError,
     did_you_mean,
 )
 from .names import parse_name
-from .operations import Operation, as_operation, make_operation, options_from_flags
+from .operations import (
+    Operation,
+    as_operation,
+    make_operation,
+    options_from_flags,
+    returns_a_value,
+)
 from .registry import OperationRegistry, default_registry
 from .reports import Declared, Exported, Listing, Preview, Report, SourceView
 
@@ -164,12 +172,16 @@ class Session:
     def compile(self, *, flat: bool = False) -> Report:
         """Return what flows come out and what is wrong; problems do not raise."""
         plan = self.plan(flat=flat)
-        return Report(orchestration=plan, problems=plan.problems)
+        return Report(orchestration=plan, problems=self._problems(plan))
 
     def check(self) -> Report:
-        """Return the problems alone, with hints that ``compile`` does not give."""
+        """Return the problems alone."""
         plan = self.plan()
-        return Report(orchestration=plan, problems=(*plan.problems, *_hints(plan)), flows=False)
+        return Report(orchestration=plan, problems=self._problems(plan), flows=False)
+
+    def _problems(self, plan: Orchestration) -> tuple[Problem, ...]:
+        lost = [o for o in self.operations if not o.gives_value and returns_a_value(o.function)]
+        return (*plan.problems, *map(_lost_result, lost), *_bare_types(plan))
 
     def graph(self, view: str = "both", *, flow: str | None = None) -> Picture:
         """Return the picture of the session, or of one flow.
@@ -237,6 +249,8 @@ class Session:
         for flow in plan.flows:
             if wanted == flow.name or (wanted == flow.hierarchy_path and wanted):
                 return flow
+        if "=" in wanted:
+            raise UsageError(f"FLOW is a group or a flow; give a value by '--param {wanted}'.")
         known = [*(f.hierarchy_path for f in plan.flows if f.hierarchy_path)]
         known += [f.name for f in plan.flows]
         if plan.get_operation(wanted):
@@ -419,6 +433,7 @@ class Session:
         force: bool = False,
         flow: str | None = None,
         settings: Settings | None = None,
+        shown_as: str = "",
     ) -> Exported:
         """Write the flows, and the source that they need, where they run without the notebook.
 
@@ -430,6 +445,8 @@ class Session:
             Replace files that were edited by hand, keeping them as ``NAME.bak``.
         flow
             A group or a flow's name; everything when left out.
+        shown_as
+            What the answer calls the folder; what was given when left out.
 
         Raises
         ------
@@ -448,6 +465,7 @@ class Session:
         verify(files["operations.py"], target.absolute().parent)
         written = write_export(target, files, _manifest(plan, carried, package), force=force)
         flows = tuple(each.name for each in plan.flows if not each.blocked)
+        shown = shown_as or target.as_posix()
         main = "main_flow" if "main_flow" in flows else flows[-1]
         return Exported(
             folder=written.folder,
@@ -457,8 +475,8 @@ class Session:
             backed_up=written.backed_up,
             warnings=carried.warnings,
             packages=carried.packages,
-            shown_as=target.as_posix() if not target.is_absolute() else target.name,
-            usage=_usage(plan, main, target),
+            shown_as=shown,
+            usage=_usage(plan, main, shown),
         )
 
     def _exportable(self, flow: str | None) -> Orchestration:
@@ -692,8 +710,19 @@ def _source(operation: Operation) -> str:
         return f"# The source of {operation.function_name} cannot be reached."
 
 
-def _hints(plan: Orchestration) -> list[Problem]:
-    """Return what deserves a look though it stops nothing."""
+def _lost_result(operation: Operation) -> Problem:
+    return Problem(
+        code="no-return-annotation",
+        severity="warning",
+        message=f"operation {operation.name!r} returns something, but its function has no return "
+        "annotation, so nobody gets it.",
+        fix=f"Say what it gives: def {operation.function_name}(…) -> Model.",
+        operation=operation.name,
+        cell=operation.cell,
+    )
+
+
+def _bare_types(plan: Orchestration) -> list[Problem]:
     return [
         Problem(
             code="bare-type",
@@ -787,12 +816,11 @@ def _manifest(plan: Orchestration, carried: _Carried, package: str) -> dict[str,
     }
 
 
-def _usage(plan: Orchestration, flow: str, target: Path) -> str:
+def _usage(plan: Orchestration, flow: str, folder: str) -> str:
     definition = plan.get_flow(flow)
     needed = [p for p in definition.parameters if p.default is None] if definition else []
     flags = "".join(
         f" --{p.name.replace('_', '-')} {'FILE.json' if p.by_reference else p.name.upper()}"
         for p in needed
     )
-    folder = target.as_posix() if not target.is_absolute() else target.name
-    return f"python {folder}/orchestration/{flow}.py{flags}"
+    return f"python {shlex.quote(f'{folder}/orchestration/{flow}.py')}{flags}"

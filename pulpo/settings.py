@@ -77,8 +77,9 @@ def load_settings(**given: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
         known = ", ".join(Settings.model_fields)
+        why = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise SettingsError(
-            f"setting {name!r} ([tool.pulpo] or PULPO_{name.upper()}): {first['msg']}. "
+            f"setting {name!r} ([tool.pulpo] or PULPO_{name.upper()}): {why}. "
             f"The settings are: {known}."
         ) from None
     except tomllib.TOMLDecodeError as error:

@@ -27,6 +27,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pulpo-demo-") as private:
         os.environ.update(private_settings(Path(private)))
         title(f"notebooks/{NOTEBOOK}, run headless in {BUILD.relative_to(ROOT)}")
+        print("this starts a kernel and a Prefect server, and takes a minute or two", flush=True)
         notebook = execute(copy_notebooks(), Path(private))
         if notebook is None:
             return 1

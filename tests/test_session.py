@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -173,6 +174,14 @@ def test_check_hints_at_newtype_for_a_bare_dataframe() -> None:
     assert "NewType('RawJobs', DataFrame)" in str(book.session.check())
 
 
+def test_a_result_that_nobody_gets_for_want_of_an_annotation_is_told(book: Notebook) -> None:
+    book.operation("lost", "def lost(x: Clean):\n    return x.number\n")
+    book.operation("quiet", "def quiet(x: Clean):\n    print(x)\n    return None\n")
+    for answer in (book.session.compile(), book.session.check()):
+        assert "'lost' returns something" in str(answer)
+        assert "'quiet' returns" not in str(answer)
+
+
 def test_html_escapes_what_users_write(book: Notebook) -> None:
     book.operation("h", 'def h(x: Clean, t: str = "<b>") -> int:\n    return 1\n')
     for answer in (book.session.compile(), book.session.listing("flows"), book.session.show("h")):
@@ -218,13 +227,23 @@ def load(folder: Path) -> Any:
     return module
 
 
-def test_an_export_holds_what_its_operations_need(book: Notebook, tmp_path: Path) -> None:
-    exported = book.session.export(tmp_path / "flows")
+def test_an_export_holds_what_its_operations_need(
+    book: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exported = book.session.export("flows")
     module = load(exported.folder)
     raw, clean = module.OPERATIONS["load.raw"], module.OPERATIONS["clean"]
     assert clean(raw(4)).number == 8
     assert "flows/orchestration/main_flow.py" in str(exported)
     assert str(tmp_path) not in str(exported)
+
+
+def test_the_command_in_the_answer_works_from_here(book: Notebook, tmp_path: Path) -> None:
+    folder = tmp_path / "other place" / "flows"
+    command = str(book.session.export(folder)).splitlines()[-1].partition("anywhere: ")[2]
+    script = shlex.split(command)[1]
+    assert Path(script).is_file()
 
 
 def test_the_same_session_exports_the_same_bytes(book: Notebook, tmp_path: Path) -> None:

@@ -328,6 +328,11 @@ def _parsed(name: str, text: str, type_: Any) -> Any:
     except OSError as error:
         raise ValueError(f"{flag}: cannot read {text!r}: {error.strerror}") from None
     except ValidationError as error:
+        if error.errors()[0]["type"] == "is_instance_of":
+            raise ValueError(
+                f"{flag}: {error.errors()[0]['msg']}, which no JSON file can hold. "
+                "Run main_flow.py, which makes it, or call this flow from Python."
+            ) from None
         why = "; ".join(
             ".".join(map(str, each["loc"])) + (": " if each["loc"] else "") + each["msg"]
             for each in error.errors()[:3]

@@ -134,7 +134,13 @@ class Picture:
         if writer is None:
             known = ", ".join(_WRITERS)
             raise UsageError(f"cannot save a picture as {path.name!r}: end its name in {known}.")
-        path.write_bytes(writer(self))
+        try:
+            path.write_bytes(writer(self))
+        except OSError as error:
+            raise PulpoError(
+                f"cannot write {path.name!r}: {error.strerror or error}. "
+                "Name a file in a folder that exists and that you may write to."
+            ) from error
         return path
 
     def __str__(self) -> str:
