@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import textwrap
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,10 @@ from pulpo.errors import UsageError
 from pulpo.magics.arguments import HelpRequested, parse_operation, split
 from pulpo.magics.awaiting import AwaitedRuns
 from pulpo.magics.cells import BEGIN, DECLARE, CellText, CellTree, Content, choose_function
+
+# Python words it in two ways.
+OLD = sys.version_info < (3, 12)
+NO_DEFAULT = "non-default argument" if OLD else "parameter without a default"
 
 
 def rewritten(cell: str) -> str:
@@ -343,7 +348,7 @@ def test_an_unclear_choice_says_what_there_is(
         ("f --in raw:Raw", "", "the cell is empty, so --in and --out have nothing to wrap."),
         ("f --in 1:Raw", "x = 1", "'1:Raw' is no port. Write a name and a model"),
         ("f --in raw:", "x = 1", "'raw:' is no port."),
-        ("f --in a:A=1 --in b:B", "x = 1", "do not make a function (non-default argument"),
+        ("f --in a:A=1 --in b:B", "x = 1", f"do not make a function ({NO_DEFAULT}"),
         ("f --in 'a:A b'", "x = 1", "do not make a function (invalid syntax"),
         ("f --in class:A", "x = 1", "do not make a function (invalid syntax)"),
         ("f --out a --out b:B", "a = b = 1", "each of several --out needs a model"),
