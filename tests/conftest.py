@@ -8,8 +8,15 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+# Nothing here is timed. A run in CI tries the same examples each time, so that it tells of the
+# change and not of its luck; at home they are new ones every time.
+settings.register_profile("home", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "home")
 
 
 @pytest.fixture
