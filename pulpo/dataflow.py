@@ -521,6 +521,16 @@ class _Binder:
                 (self.operations[head[0]].name,),
             )
             return Binding(place, port, name, "ambiguous", (head,))
+        if head[1].optional and not port.optional and port.shape == "one":
+            self._problem(
+                "may-be-absent",
+                "warning",
+                f"operation {operation.name!r}: the {name} of {self.operations[head[0]].name!r} "
+                f"may be None, but the port {port.name!r} takes no None.",
+                f"Allow for it: '{port.name}: {name} | None'.",
+                operation,
+                port.name,
+            )
         return Binding(place, port, name, "one", (head,))
 
     def _bind_by_flag(

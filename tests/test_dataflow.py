@@ -313,6 +313,12 @@ CASES = [
     case("a default gives way to a producer", "a.x() -> Raw\nuse(x: Raw = Raw())", "use.x <- a.x"),
     case("an optional default that is no None", "use(x: Raw | None = Raw())", "use.x <- !"),
     case("an optional output", "a.x() -> Raw | None\nuse(x: Raw | None)", "use.x <- a.x"),
+    case(
+        "an optional output into a port that takes no None",
+        "a.x() -> Raw | None\nuse(x: Raw)",
+        "use.x <- a.x",
+        "may-be-absent",
+    ),
     # --- several outputs ---
     case(
         "items of a tuple",
