@@ -62,7 +62,9 @@ class Session:
         self.namespace = namespace
         self.recorder = Recorder(namespace)
         self.last_run: Run | None = None
-        self._ran: dict[str, tuple[Any, Any]] = {}  # by operation: what ran, and its result
+        # By operation: what ran, its result, and the number of the run that made it.
+        self._ran: dict[str, tuple[Any, Any, int]] = {}
+        self._runs = 0
         self._cells: dict[str, str] = {}
         self._compiled: tuple[int, bool, Orchestration] | None = None
 
@@ -366,11 +368,13 @@ class Session:
         given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
         declared = {name: self.registry.get(name) for name in operations}
+        self._runs += 1
+        number = self._runs
 
         def changed(run: Run) -> None:
             self.last_run = run
             run.notes = notes
-            self._ran.update({name: (declared[name], run[name]) for name in run})
+            self._ran.update({name: (declared[name], run[name], number) for name in run})
             if on_change is not None:
                 on_change(run)
 
@@ -395,7 +399,7 @@ class Session:
             if not self._is_fresh(value.operation):
                 missing.append(parameter)
                 continue
-            _, result = self._ran[value.operation]
+            _, result, _ = self._ran[value.operation]
             found[parameter.name] = result if value.index is None else result[value.index]
         if missing:
             names = ", ".join(
@@ -409,7 +413,10 @@ class Session:
         return found
 
     def _is_fresh(self, name: str) -> bool:
-        """Return whether the kept result came from this operation, and its inputs, as they are."""
+        """Return whether the kept result came from this operation, and its inputs, as they are.
+
+        An input that was made again since, by whatever run, makes it stale.
+        """
         needs: dict[str, list[str]] = {}
         for edge in self.plan().edges:
             needs.setdefault(edge.target, []).append(edge.source)
@@ -421,7 +428,10 @@ class Session:
             seen.add(each)
             if each not in self._ran or self._ran[each][0] is not self.registry.get(each):
                 return False
-            todo.extend(needs.get(each, ()))
+            sources = needs.get(each, ())
+            if any(s in self._ran and self._ran[s][2] > self._ran[each][2] for s in sources):
+                return False
+            todo.extend(sources)
         return True
 
     # - exporting -

@@ -77,9 +77,10 @@ def book() -> Notebook:
 
 def finished_run(session: Session, **values: Any) -> None:
     """Make the session believe that its operations have run."""
+    session._runs += 1
     for name, value in values.items():
         dotted = name.replace("__", ".")
-        session._ran[dotted] = (session.registry.get(dotted), value)
+        session._ran[dotted] = (session.registry.get(dotted), value, session._runs)
 
 
 def names(session: Session) -> list[str]:
@@ -209,6 +210,16 @@ def test_a_result_of_an_operation_that_changed_since_is_not_taken(book: Notebook
     book.operation("load.raw", "def raw(start: int = 9) -> Raw:\n    return Raw(start)\n")
     flow = book.session.flow("standalones_flow", book.session.plan())
     with pytest.raises(MissingInputError):
+        book.session._from_earlier_runs(flow, {})
+
+
+def test_a_result_whose_input_was_made_again_since_is_not_taken(book: Notebook) -> None:
+    book.operation("report.text", "def text(clean: Clean) -> str:\n    return str(clean)\n")
+    finished_run(book.session, load__raw=1, clean=2)
+    flow = book.session.flow("report", book.session.plan())
+    assert book.session._from_earlier_runs(flow, {}) == {"clean": 2}
+    finished_run(book.session, load__raw=3)
+    with pytest.raises(MissingInputError, match="the result of clean"):
         book.session._from_earlier_runs(flow, {})
 
 
