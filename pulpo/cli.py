@@ -10,7 +10,7 @@ import pkgutil
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -369,11 +369,11 @@ def _act_in_notebook(path: Path, action: str, options: dict[str, Any]) -> None:
             cell = nbformat.v4.new_code_cell(source)  # type: ignore[no-untyped-call]
             notebook.cells.append(cell)
             client.execute_cell(cell, len(notebook.cells) - 1)
-    with _reraised(cell, failed):
-        for output in cell.outputs:
-            if output.output_type == "stream":
-                stream = sys.stdout if output.name == "stdout" else sys.stderr
-                stream.write(output.text)
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            stream = sys.stdout if output.name == "stdout" else sys.stderr
+            stream.write(output.text)
+    _raise_error_of(cell)
     if failed:
         number, why = failed[0]
         more = f", and {len(failed) - 1} after it" if len(failed) > 1 else ""
@@ -422,16 +422,13 @@ def _worker(action: str, options: dict[str, Any]) -> str:
     )
 
 
-@contextlib.contextmanager
-def _reraised(cell: Any, failed: list[tuple[int, str]]) -> Iterator[None]:
-    """Print what the cell printed, then raise what it raised, as ours."""
-    yield
+def _raise_error_of(cell: Any) -> None:
+    """Raise what the cell raised, as ours; an operation's failure with the user's own lines."""
     for output in cell.outputs:
         if output.output_type == "error":
-            detail = (
-                "\n".join(output.traceback[1:]) if output.ename == "OperationFailedError" else ""
-            )
-            raise PulpoError(f"{output.evalue}" + (f"\n{detail}" if detail else ""))
+            failed = output.ename == "OperationFailedError"
+            detail = "\n".join(["", *output.traceback[1:]]) if failed else ""
+            raise PulpoError(f"{output.evalue}{detail}")
 
 
 if __name__ == "__main__":

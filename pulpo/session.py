@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .backends.render import Picture
     from .plan import FlowDefinition, Orchestration
     from .runs import Run
-    from .settings import Settings
 
 __all__ = ["Session", "current"]
 
@@ -442,7 +441,6 @@ class Session:
         *,
         force: bool = False,
         flow: str | None = None,
-        settings: Settings | None = None,
         shown_as: str = "",
     ) -> Exported:
         """Write the flows, and the source that they need, where they run without the notebook.
@@ -467,7 +465,7 @@ class Session:
         from .exports import write_export
         from .settings import load_settings, package_of
 
-        target = Path(folder) if folder is not None else (settings or load_settings()).cache_dir
+        target = Path(folder) if folder is not None else load_settings().cache_dir
         package = package_of(target)
         plan = self._exportable(flow)
         carried = self._carry(plan, target.absolute().parent)
