@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from .backends.prefect import PrefectCodeGenerator
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from .models import Model
     from .names import HierarchyParser
     from .operations import Operation, SyncAsyncDetector
-    from .plan import FlowDefinition, Orchestration
+    from .plan import FlowDefinition, Orchestration, Runner
     from .registry import OperationRegistry, operation
-    from .reports import Exported, Preview, Report
+    from .reports import Diff, Exported, Preview, Report
     from .runs import Run
+
+    Names = str | Iterable[str]
 
 __all__ = [
     "CLI",
@@ -40,6 +43,7 @@ __all__ = [
     "SyncAsyncDetector",
     "check",
     "compile",
+    "diff",
     "export",
     "graph",
     "load_ipython_extension",
@@ -89,17 +93,35 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def compile(*, flat: bool = False) -> Report:
+def compile(
+    *,
+    upto: Names = (),
+    from_: Names = (),
+    only: Names = (),
+    flat: bool = False,
+    runner: Runner = "async",
+) -> Report:
     """Return what flows come out of the session, what is wrong and how to mend it.
 
     Parameters
     ----------
+    upto, from_, only
+        Names of operations: these and all that they need; these and all that need them; these
+        alone. ``upto`` with ``from_`` is what lies between. Everything when left out.
     flat
         One flow without nesting.
+    runner
+        Where the operations run: ``"async"``, on the flow's own event loop, or the task runner
+        ``"threads"``, ``"process"``, ``"dask"`` or ``"ray"``.
+
+    Raises
+    ------
+    UnknownNameError, UsageError
+        When the selection names what does not exist, or leaves nothing.
     """
     from .session import current
 
-    return current().compile(flat=flat)
+    return current().compile(upto=upto, from_=from_, only=only, flat=flat, runner=runner)
 
 
 def check() -> Report:
@@ -109,67 +131,164 @@ def check() -> Report:
     return current().check()
 
 
-def graph(view: str = "both", *, flow: str | None = None) -> Picture:
+def graph(
+    view: str = "both",
+    *,
+    flow: str | None = None,
+    depth: int | None = None,
+    around: str | None = None,
+    hops: int | None = None,
+    upto: Names = (),
+    from_: Names = (),
+    only: Names = (),
+) -> Picture:
     """Return the picture of the session: ``"both"``, ``"dataflow"`` or ``"hierarchy"``.
+
+    What was cut off by ``flow``, or by ``upto``, ``from_`` and ``only`` (see `compile`), is drawn
+    pale where it is next to what was not. ``depth`` draws so many levels of groups, ``around`` one
+    operation with what is ``hops`` edges away from it.
 
     Raises
     ------
-    UnknownNameError
-        When there is no such flow or group.
+    UnknownNameError, UsageError
+        When there is no such flow, group or operation, or nothing of it.
     """
     from .session import current
 
-    return current().graph(view, flow=flow)
+    return current().graph(
+        view,
+        flow=flow,
+        depth=depth,
+        around=around,
+        hops=hops,
+        upto=upto,
+        from_=from_,
+        only=only,
+    )
 
 
-def preview(flow: str | None = None, *, flat: bool = False) -> Preview:
+def preview(
+    flow: str | None = None,
+    *,
+    upto: Names = (),
+    from_: Names = (),
+    only: Names = (),
+    flat: bool = False,
+    runner: Runner = "async",
+) -> Preview:
     """Return the generated Prefect code of a flow or group, or of all flows.
+
+    The parameters are those of `compile`.
 
     Raises
     ------
     BlockedFlowError
         When an error blocks the flow.
+    UnknownNameError, UsageError
+        When there is no such flow, group or operation, or nothing of it.
     """
     from .session import current
 
-    return current().preview(flow, flat=flat)
+    return current().preview(flow, upto=upto, from_=from_, only=only, flat=flat, runner=runner)
 
 
-def run(flow: str | None = None, /, *, flat: bool = False, **parameters: Any) -> Run:
+def run(
+    flow: str | None = None,
+    /,
+    *,
+    upto: Names = (),
+    from_: Names = (),
+    only: Names = (),
+    flat: bool = False,
+    runner: Runner = "async",
+    parameters: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Run:
     """Run a flow or group on Prefect in this process; everything when ``flow`` is left out.
+
+    What it takes from operations outside of it comes from a parameter, else from an earlier run
+    unless that is stale; ``Run.notes`` tells.
 
     Parameters
     ----------
-    **parameters
-        Values of the flow's parameters.
+    upto, from_, only, flat, runner
+        As in `compile`.
+    parameters, **more
+        Values of the flow's parameters; in ``parameters`` those whose names mean something here.
 
     Raises
     ------
     OperationFailedError
         When an operation raised; the results of the others stay in the session's last run.
-    MissingInputError, UsageError, BlockedFlowError, ServerError
+    MissingInputError, UnknownNameError, UsageError, BlockedFlowError, ServerError
         Before anything ran.
     """
     from .session import current
 
-    result = current().run(flow, parameters, flat=flat)
+    result = current().run(
+        flow,
+        {**(parameters or {}), **more},
+        upto=upto,
+        from_=from_,
+        only=only,
+        flat=flat,
+        runner=runner,
+    )
     result.raise_for_failure()
     return result
 
 
 def export(
-    folder: str | Path | None = None, *, flow: str | None = None, force: bool = False
+    folder: str | Path | None = None,
+    *,
+    flow: str | None = None,
+    force: bool = False,
+    upto: Names = (),
+    from_: Names = (),
+    only: Names = (),
+    flat: bool = False,
+    runner: Runner = "async",
 ) -> Exported:
     """Write the flows where they run without the notebook; ``run_cache/`` by default.
 
+    Of one flow, or with ``upto``, ``from_`` and ``only`` (see `compile`), an export leaves the
+    folder's other flows as whole as they are. What was cut off is a parameter of the flow.
+
     Raises
     ------
-    CarryError, EditedFileError, ExportError, BlockedFlowError
+    CarryError, EditedFileError, ExportError, BlockedFlowError, UnknownNameError, UsageError
         The export that was there before is as it was then.
     """
     from .session import current
 
-    return current().export(folder, flow=flow, force=force)
+    return current().export(
+        folder,
+        flow=flow,
+        force=force,
+        upto=upto,
+        from_=from_,
+        only=only,
+        flat=flat,
+        runner=runner,
+    )
+
+
+def diff(folder: str | Path | None = None) -> Diff:
+    """Return what changed since the last export to ``folder``: operations, edges, flows, code.
+
+    Parameters
+    ----------
+    folder
+        ``run_cache/``, or what the settings say, by default.
+
+    Raises
+    ------
+    ExportError
+        When the folder's manifest cannot be read.
+    """
+    from .session import current
+
+    return current().diff(folder)
 
 
 def panel() -> Any:

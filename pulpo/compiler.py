@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .dataflow import Binding, DataFlowGraph, Link, build_graph, topological_stages
-from .errors import Problem, did_you_mean
+from .dataflow import Binding, DataFlowGraph, Link, Result, build_graph, topological_stages
+from .errors import Problem, UnknownNameError, UsageError, did_you_mean
 from .names import snake_case
 from .operations import NO_DEFAULT, Operation, Output, Port
 from .plan import (
@@ -22,16 +23,15 @@ from .plan import (
     Node,
     Nothing,
     Orchestration,
-    OutputPlan,
     Parameter,
-    PortPlan,
+    Runner,
     Source,
     Step,
     Text,
     Value,
 )
 
-__all__ = ["MAIN", "STANDALONES", "OrchestrationCompiler", "compile_plan"]
+__all__ = ["MAIN", "STANDALONES", "OrchestrationCompiler", "Selection", "compile_plan"]
 
 MAIN = "main_flow"
 STANDALONES = "standalones_flow"
@@ -39,12 +39,16 @@ STANDALONES = "standalones_flow"
 #: names that the pydantic model, which Prefect makes of a flow's parameters, refuses.
 _REFUSED = frozenset({"return_state", "wait_for", "self", "model_config"})
 _REFUSED_STARTS = ("_", "v__", "model_dump", "model_validate")
+#: How many pairs of names are compared at most to find what was meant: they take about 0.1 s.
+_COMPARED = 20_000
 
 
 class OrchestrationCompiler:
     """Compiles operations to an `Orchestration`; holds no state."""
 
-    def compile(self, operations: Iterable[Any], *, flat: bool = False) -> Orchestration:
+    def compile(
+        self, operations: Iterable[Any], *, flat: bool = False, runner: Runner = "async"
+    ) -> Orchestration:
         """Return the plan; see `compile_plan`.
 
         Raises
@@ -55,10 +59,16 @@ class OrchestrationCompiler:
         graph = build_graph(operations)
         if graph.has_cycle():
             raise graph.cycle_error()
-        return compile_graph(graph, flat=flat)
+        return compile_graph(graph, flat=flat, runner=runner)
 
 
-def compile_plan(operations: Iterable[Any], *, flat: bool = False) -> Orchestration:
+def compile_plan(
+    operations: Iterable[Any],
+    *,
+    flat: bool = False,
+    runner: Runner = "async",
+    selection: Selection | None = None,
+) -> Orchestration:
     """Return the plan of ``operations``, whatever is wrong with them.
 
     Parameters
@@ -67,6 +77,12 @@ def compile_plan(operations: Iterable[Any], *, flat: bool = False) -> Orchestrat
         Operations, or objects with ``name``, ``models_in``, ``models_out`` and ``function``.
     flat
         One flow without nesting, where nothing waits for a group.
+    runner
+        Where the operations run. With a task runner each flow calls all of its operations itself,
+        since a nested flow would start workers of its own: see docs/decisions/0004.
+    selection
+        The part of the operations that is wanted; what they take from the others becomes a flow
+        parameter.
 
     Returns
     -------
@@ -78,13 +94,91 @@ def compile_plan(operations: Iterable[Any], *, flat: bool = False) -> Orchestrat
     ------
     DeclarationError, InvalidNameError
         When an object is no operation, or two have one name.
+    UnknownNameError, UsageError
+        When the selection names what does not exist, or leaves nothing.
     """
-    return compile_graph(build_graph(operations), flat=flat)
+    return compile_graph(build_graph(operations), flat=flat, runner=runner, selection=selection)
 
 
-def compile_graph(graph: DataFlowGraph, *, flat: bool = False) -> Orchestration:
+def compile_graph(
+    graph: DataFlowGraph,
+    *,
+    flat: bool = False,
+    runner: Runner = "async",
+    selection: Selection | None = None,
+) -> Orchestration:
     """Return the plan of a dependency graph; see `compile_plan`."""
-    return _Compiler(graph, flat=flat).plan()
+    chosen = selection.places(graph) if selection else range(len(graph.operations))
+    return _Compiler(graph, chosen, flat=flat, runner=runner).plan()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The part of a session that is wanted, by the names of operations.
+
+    Parameters
+    ----------
+    upto
+        These operations, and all that they need.
+    start
+        These operations, and all that need them (``--from``).
+    only
+        These operations alone. With ``upto`` or ``start``: in addition to what both of them say.
+    """
+
+    upto: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.upto or self.start or self.only)
+
+    def places(self, graph: DataFlowGraph) -> list[int]:
+        """Return the places of the wanted operations, in registration order.
+
+        Raises
+        ------
+        UnknownNameError
+            When a name is no operation's.
+        UsageError
+            When no operation is wanted.
+        """
+        upto, start, only = (
+            [_place(graph, name) for name in names] for names in (self.upto, self.start, self.only)
+        )
+        chosen = set(only)
+        if self.upto or self.start:
+            behind = _reachable(upto, graph.needs)
+            ahead = _reachable(start, graph.feeds)
+            both = behind & ahead if self.upto and self.start else behind | ahead
+            if not both:
+                raise UsageError(
+                    f"no operation lies between {', '.join(self.start)} and "
+                    f"{', '.join(self.upto)}: the latter does not depend on the former."
+                )
+            chosen |= both
+        return sorted(chosen)
+
+
+def _place(graph: DataFlowGraph, name: str) -> int:
+    inside = [each for each in graph.names if each.startswith(f"{name}.")]
+    if name not in graph and inside:
+        raise UnknownNameError(
+            f"{name!r} is a group, and a selection names operations: {', '.join(inside[:6])}"
+            f"{', …' if len(inside) > 6 else ''}. Give the group as FLOW.",
+            candidates=tuple(inside),
+        )
+    return graph.place_of(name)
+
+
+def _reachable(places: Iterable[int], ways: Sequence[Sequence[int]]) -> set[int]:
+    todo = list(places)
+    found = set(todo)
+    while todo:
+        new = [other for other in ways[todo.pop()] if other not in found]
+        found.update(new)
+        todo.extend(new)
+    return found
 
 
 @dataclass(slots=True)
@@ -94,7 +188,8 @@ class _Group:
     path: str
     name: str
     places: list[int]
-    children: list[_Child] = field(default_factory=list)
+    #: Operations by their place, and subflows.
+    children: list[int | _Group] = field(default_factory=list)
     stages: list[list[int]] = field(default_factory=list)
     needs: list[list[int]] = field(default_factory=list)
     rep: dict[int, int] = field(default_factory=dict)
@@ -103,17 +198,12 @@ class _Group:
     #: What the children are called, and what the flow needs from outside, and by which names.
     names: list[str] = field(default_factory=list)
     uses: _Uses = field(default_factory=lambda: _Uses())
-    value_names: dict[tuple[int, int | None], str] = field(default_factory=dict)
+    #: The flow parameter that carries each result from outside.
+    carried: dict[Result, FromParameter] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Child:
-    """A child of a flow: one operation, or a subflow."""
-
-    place: int
-    flow: _Group | None = None
-
-
+#: Makes a named tuple of a tuple in half the time of calling its class.
+_tuple = tuple.__new__
 #: A flow that is still to be split: with the way down to each operation, and the edges inside.
 _Split = tuple[_Group, Sequence[tuple[str, ...]], list[tuple[int, int]]]
 
@@ -123,16 +213,21 @@ class _Uses:
     """What a flow needs from outside, in order of first use."""
 
     parameters: dict[str, Parameter] = field(default_factory=dict)
-    values: dict[tuple[int, int | None], tuple[Output, Port]] = field(default_factory=dict)
+    values: dict[Result, tuple[Output, Port]] = field(default_factory=dict)
 
 
 class _Compiler:
-    def __init__(self, graph: DataFlowGraph, *, flat: bool) -> None:
+    def __init__(
+        self, graph: DataFlowGraph, chosen: Sequence[int], *, flat: bool, runner: Runner
+    ) -> None:
         self.graph = graph
         self.operations = graph.operations
+        self.chosen = chosen
+        self.runner = runner
         self.flat = flat
         self.names = graph.names
         self.problems: list[Problem] = list(graph.problems)
+        self.errors: list[Problem] = []
         self.bindings: list[list[Binding]] = [[] for _ in self.operations]
         self.missing: dict[int, set[str]] = {}
         for binding in graph.bindings:
@@ -141,24 +236,53 @@ class _Compiler:
                 self.missing.setdefault(binding.operation, set()).add(binding.port.name)
         self.knots = _loops(graph)
         self.in_loop = {place for knot in self.knots for place in knot}
-        self.consumers: list[list[int]] = [[] for _ in self.operations]
-        for link in graph.links:
-            if link.kind != "order":
-                self.consumers[link.source].append(link.target)
-        self.values: dict[tuple[int, int | None], Value] = {}
+        self.whole = len(chosen) == len(self.operations)
+        self.consumers = self._consumers()
+        #: The one `Value` of each result, however many flows it goes through.
+        self.values = [_tuple(Value, (name, None)) for name in self.names]
+        self.items: dict[Result, Value] = {}
         self.parameters = self._parameters()
         self.flow_names: dict[str, str] = {}
+        #: How many operations are in each group, wanted or not.
+        self.sizes: Counter[str] = Counter()
 
     def plan(self) -> Orchestration:
         groups = self._groups()
+        self.errors = [problem for problem in self._problems() if problem.severity == "error"]
         flows = [self._flow(group) for group in groups]
         order = {"error": 0, "warning": 1, "note": 2}
         return Orchestration(
-            operations=tuple(self._node(place) for place in range(len(self.operations))),
+            operations=tuple([self._node(place) for place in self.chosen]),
             edges=self._edges(),
             flows=tuple(flows),
-            problems=tuple(sorted(self.problems, key=lambda problem: order[problem.severity])),
+            problems=tuple(sorted(self._problems(), key=lambda problem: order[problem.severity])),
+            runner=self.runner,
         )
+
+    def _consumers(self) -> Sequence[Sequence[int]]:
+        """Return for each operation the wanted ones that take its results."""
+        links = self.graph.links
+        if self.whole and not any(link.kind == "order" for link in links):
+            return self.graph.feeds
+        consumers: list[list[int]] = [[] for _ in self.operations]
+        wanted = set(self.chosen)
+        for link in links:
+            if link.kind != "order" and link.target in wanted:
+                consumers[link.source].append(link.target)
+        return consumers
+
+    def _problems(self) -> list[Problem]:
+        """Return the problems of the operations, and of the groups, that are wanted."""
+        if self.whole:
+            return self.problems
+        names = {self.names[place] for place in self.chosen}
+        return [
+            problem
+            for problem in self.problems
+            if problem.operation in names
+            or not problem.operation
+            or (problem.code == "cycle" and not names.isdisjoint(self._knot(problem)))
+        ]
 
     # - flow parameters: one name for each thing that a person gives, decided once -
 
@@ -166,14 +290,15 @@ class _Compiler:
         """Return the flow parameter behind each port that a person feeds, by operation and port."""
         uses: dict[str, dict[Any, list[tuple[int, Port]]]] = {}
         keys = self._model_keys() if self.missing else {}
+        nearest = self._nearest_models()
         for place, operation in enumerate(self.operations):
             missing = self.missing.get(place, ())
-            for port in operation.ports:
+            for port in operation.ports if missing else operation.asks:
                 if port.model is not None and port.name not in missing:
                     continue
                 name = port.name
                 if port.model is not None:
-                    self._note_missing(operation, port)
+                    self._note_missing(operation, port, nearest.get(port.model.name, ""))
                     name = snake_case(port.model.name)
                 kinds = uses.setdefault(name, {})
                 kinds.setdefault(_identity(port, keys), []).append((place, port))
@@ -196,18 +321,33 @@ class _Compiler:
         refs = [p.model for o in self.operations for p in o.ports if p.model is not None]
         return {ref.name: ref.key for ref in refs if ref.key}
 
-    def _note_missing(self, operation: Operation, port: Port) -> None:
-        model = port.model.name if port.model else ""
+    def _nearest_models(self) -> dict[str, str]:
+        """Return the question whether another model is meant, for each that nobody gives."""
+        if not self.missing:
+            return {}
         known = dict.fromkeys(o.model.name for each in self.operations for o in each.outputs)
-        known.pop(model, None)
+        absent = dict.fromkeys(
+            port.model.name
+            for place, names in self.missing.items()
+            for port in self.operations[place].takes
+            if port.model is not None and port.name in names
+        )
+        if len(absent) * len(known) > _COMPARED:  # they are not all misspelt
+            return {}
+        return {
+            model: did_you_mean(model, [other for other in known if other != model])
+            for model in absent
+        }
+
+    def _note_missing(self, operation: Operation, port: Port, nearest: str) -> None:
+        model = port.model.name if port.model else ""
         name = snake_case(model)
         self.problems.append(
             Problem(
                 code="missing-model",
                 severity="note",
                 message=f"operation {operation.name!r}: no operation gives {model}, which the "
-                f"port {port.name!r} takes; it becomes the flow parameter {name!r}."
-                + did_you_mean(model, known),
+                f"port {port.name!r} takes; it becomes the flow parameter {name!r}." + nearest,
                 fix=f"Give it with --param {name}=@variable, or declare an operation that "
                 f"returns {model}.",
                 operation=operation.name,
@@ -220,42 +360,82 @@ class _Compiler:
 
     def _groups(self) -> list[_Group]:
         """Return the flows, children before parents, main and standalones last."""
-        if not self.operations:
+        everything = list(self.chosen)
+        if not everything:
             return []
-        everything = list(range(len(self.operations)))
         main = _Group("", MAIN, everything)
         found: list[_Group] = []
         paths: Sequence[tuple[str, ...]] = self._paths()
+        links = self._links()
+        if self.runner != "async" and not self.flat:
+            return self._side_by_side(main, paths, links)
         if self.flat:
             paths = [()] * len(paths)
-        links = [
-            (source, target)
-            for target, sources in enumerate(self.graph.follows)
-            for source in sources
-            if not (source in self.in_loop and target in self.in_loop)
-        ]
         todo: list[_Split] = [(main, paths, links)]
         while todo:
             group, depth_paths, inner = todo.pop()
             found.append(group)
             todo.extend(self._split(group, depth_paths, inner))
         found.reverse()
-        standalones = [p for p in everything if "." not in self.operations[p].name]
-        if standalones and not self.flat:
-            alone = _Group("", STANDALONES, standalones)
-            inside = set(standalones)
-            self._split(alone, paths, [(s, t) for s, t in links if s in inside and t in inside])
-            found.append(alone)
+        if not self.flat:
+            found += self._alone(paths, links)
         return found
 
+    def _links(self) -> list[tuple[int, int]]:
+        """Return who follows whom, without what is in a loop."""
+        links = [
+            (source, target)
+            for target, sources in enumerate(self.graph.follows)
+            for source in sources
+        ]
+        loop = self.in_loop
+        if loop:
+            links = [(s, t) for s, t in links if not (s in loop and t in loop)]
+        if self.whole:
+            return links
+        wanted = set(self.chosen)
+        return [(s, t) for s, t in links if s in wanted and t in wanted]
+
+    def _alone(
+        self, paths: Sequence[tuple[str, ...]], links: list[tuple[int, int]]
+    ) -> list[_Group]:
+        standalones = [place for place in self.chosen if "." not in self.operations[place].name]
+        if not standalones:
+            return []
+        alone = _Group("", STANDALONES, standalones)
+        inside = set(standalones)
+        self._split(alone, paths, [(s, t) for s, t in links if s in inside and t in inside])
+        return [alone]
+
+    def _side_by_side(
+        self, main: _Group, paths: Sequence[tuple[str, ...]], links: list[tuple[int, int]]
+    ) -> list[_Group]:
+        """Return the flows when each calls all of its operations itself."""
+        members: dict[str, list[int]] = {}
+        for place in self.chosen:
+            for path in paths[place]:
+                members.setdefault(path, []).append(place)
+        groups = [_Group(path, self.flow_names[path], places) for path, places in members.items()]
+        groups = [*reversed(groups), main]
+        nowhere: list[tuple[str, ...]] = [()] * len(self.operations)
+        for group in groups:
+            inside = set(group.places)
+            inner = [(s, t) for s, t in links if s in inside and t in inside]
+            self._split(group, nowhere, inner)
+        return [*groups, *self._alone(nowhere, links)]
+
     def _paths(self) -> list[tuple[str, ...]]:
-        """Return, for each operation, the groups with a flow on its way down from the main flow."""
+        """Return, for each operation, the groups with a flow on its way down from the main flow.
+
+        A flow is called, and exists, for all operations alike: a selection changes neither.
+        """
         parents = [name.rpartition(".")[0] for name in self.names]
         chains = {parent: _prefixes(parent) for parent in dict.fromkeys(parents)}
         below: Counter[str] = Counter()
         for parent, count in Counter(parents).items():
             for prefix in chains[parent]:
                 below[prefix] += count
+        self.sizes = below
         taken = {MAIN, STANDALONES, *(o.name.lower() for o in self.operations if "." not in o.name)}
         for prefix in below:
             if "." not in prefix or below[prefix] > 1:
@@ -275,7 +455,16 @@ class _Compiler:
         while True:
             self._gather(group, paths)
             rep, count = group.rep, len(group.children)
-            lifted = list(dict.fromkeys((rep[s], rep[t]) for s, t in links if rep[s] != rep[t]))
+            lifted: dict[tuple[int, int], None] = {}
+            inner: dict[int, list[tuple[int, int]]] = {}
+            for link in links:
+                source, target = rep[link[0]], rep[link[1]]
+                if source != target:
+                    lifted[source, target] = None
+                elif source in inner:
+                    inner[source].append(link)
+                else:
+                    inner[source] = [link]
             needs: list[list[int]] = [[] for _ in range(count)]
             feeds: list[list[int]] = [[] for _ in range(count)]
             for source, target in lifted:
@@ -283,35 +472,39 @@ class _Compiler:
                 feeds[source].append(target)
             group.needs = needs
             group.stages, stuck = topological_stages(needs, feeds)
-            if not stuck or not self._dissolve(group, stuck, lifted):
+            if not stuck or not self._dissolve(group, stuck, list(lifted)):
                 break
-        group.names = [self._child_name(child) for child in group.children]
-        inner: dict[int, list[tuple[int, int]]] = {}
-        for source, target in links:
-            if rep[source] == rep[target]:
-                inner.setdefault(rep[source], []).append((source, target))
+        names = self.names
+        group.names = [names[c] if isinstance(c, int) else c.name for c in group.children]
         return [
-            (child.flow, paths, inner.get(number, []))
+            (child, paths, inner.get(number, []))
             for number, child in enumerate(group.children)
-            if child.flow is not None
+            if isinstance(child, _Group)
         ]
 
     def _gather(self, group: _Group, paths: Sequence[tuple[str, ...]]) -> None:
         """Find a flow's children: its own operations, and the subflows that hold the others."""
-        ways = dict.fromkeys(paths[place] for place in group.places)
+        ways = dict.fromkeys([paths[place] for place in group.places])
         owners = {path: _owner(path, group.path, group.dissolved) for path in ways}
-        numbers: dict[str | int, int] = {}
-        group.children, group.rep = [], {}
+        if not any(owners.values()):
+            group.children = list(group.places)
+            group.rep = {place: number for number, place in enumerate(group.places)}
+            return
+        flows: dict[str, tuple[int, _Group]] = {}
+        children: list[int | _Group] = []
+        rep: dict[int, int] = {}
         for place in group.places:
             path = owners[paths[place]]
-            number = numbers.setdefault(path or place, len(numbers))
-            if number == len(group.children):
-                flow = _Group(path, self.flow_names[path], []) if path else None
-                group.children.append(_Child(place, flow))
-            group.rep[place] = number
-            inside = group.children[number].flow
-            if inside is not None:
-                inside.places.append(place)
+            if not path:
+                rep[place] = len(children)
+                children.append(place)
+                continue
+            if path not in flows:
+                flows[path] = len(children), _Group(path, self.flow_names[path], [])
+                children.append(flows[path][1])
+            rep[place], flow = flows[path]
+            flow.places.append(place)
+        group.children, group.rep = children, rep
 
     def _dissolve(self, group: _Group, stuck: list[int], lifted: list[tuple[int, int]]) -> bool:
         """Run the groups of a loop inside the flow; return whether there were any."""
@@ -321,8 +514,8 @@ class _Compiler:
         knots = networkx.DiGraph((s, t) for s, t in lifted if s in inside and t in inside)
         changed = False
         for knot in networkx.strongly_connected_components(knots):
-            subflows = [group.children[n].flow for n in sorted(knot)]
-            loose = [flow.path for flow in subflows if flow is not None]
+            inside_knot = [group.children[number] for number in sorted(knot)]
+            loose = [child.path for child in inside_knot if isinstance(child, _Group)]
             if len(knot) > 1 and loose:
                 group.dissolved.update(loose)
                 changed = True
@@ -331,9 +524,9 @@ class _Compiler:
 
     def _warn_dissolved(self, group: _Group, loose: list[str], knot: set[int]) -> None:
         members = [
-            c.flow.path if c.flow else self.operations[c.place].name
-            for n, c in enumerate(group.children)
-            if n in knot
+            self.names[child] if isinstance(child, int) else child.path
+            for number, child in enumerate(group.children)
+            if number in knot
         ]
         self.problems.append(
             Problem(
@@ -352,40 +545,36 @@ class _Compiler:
     def _flow(self, group: _Group) -> FlowDefinition:
         group.covered = set(group.places)
         group.uses = self._uses(group)
-        group.value_names = self._value_names(group.uses)
+        group.carried = {
+            value: _tuple(FromParameter, (name, True))
+            for value, name in self._value_names(group.uses).items()
+        }
+        names, children = group.names, group.children
         ordered = [number for stage in group.stages for number in stage]
-        covers = tuple(self.names[place] for place in group.places)
+        covers = tuple([self.names[place] for place in group.places])
         blocked = self._blocking(covers)
-        steps = (
-            ()
-            if blocked
-            else tuple(
-                self._step(group, number, stage)
-                for stage, numbers in enumerate(group.stages)
-                for number in numbers
-            )
-        )
         return FlowDefinition(
             name=group.name,
             hierarchy_path=group.path,
-            operations=tuple(group.names[n] for n in ordered if group.children[n].flow is None),
-            subflows=tuple(group.names[n] for n in ordered if group.children[n].flow is not None),
-            parallel_groups=tuple(tuple(group.names[n] for n in stage) for stage in group.stages),
+            operations=tuple([names[n] for n in ordered if isinstance(children[n], int)]),
+            subflows=tuple([names[n] for n in ordered if not isinstance(children[n], int)]),
+            parallel_groups=tuple([tuple([names[n] for n in stage]) for stage in group.stages]),
             parameters=self._flow_parameters(group),
-            steps=steps,
+            steps=() if blocked else self._steps(group),
             waits=_waits(group),
-            returns=tuple(self.names[place] for place in self._returns(group)),
+            returns=tuple([self.names[place] for place in self._returns(group)]),
             covers=covers,
             blocked=blocked,
             doc=self._doc(group),
         )
 
     def _blocking(self, covers: Sequence[str]) -> tuple[Problem, ...]:
-        errors = [problem for problem in self.problems if problem.severity == "error"]
-        inside = set(covers) if errors else set()
+        if not self.errors:
+            return ()
+        inside = set(covers)
         return tuple(
             problem
-            for problem in errors
+            for problem in self.errors
             if problem.operation in inside
             or (problem.code == "cycle" and not inside.isdisjoint(self._knot(problem)))
         )
@@ -396,36 +585,48 @@ class _Compiler:
         return next(knot for knot in knots if problem.operation in knot)
 
     def _doc(self, group: _Group) -> str:
-        if group.path:
-            return f"Run group ``{group.path}``."
-        return "Run everything." if group.name == MAIN else "Run the operations without a group."
-
-    def _child_name(self, child: _Child) -> str:
-        return child.flow.name if child.flow else self.names[child.place]
+        whole = self.sizes[group.path]
+        what = f"group ``{group.path}``"
+        if group.name == MAIN and not group.path:
+            what, whole = "everything", len(self.names)
+        elif not group.path:
+            what, whole = "the operations without a group", sum("." not in n for n in self.names)
+        if len(group.places) == whole:
+            return f"Run {what}."
+        names = [self.names[place] for place in group.places]
+        more = f" and {len(names) - 6} more" * (len(names) > 6)
+        return f"Run a part of {what}: {', '.join(names[:6])}{more}."
 
     def _uses(self, group: _Group) -> _Uses:
         uses = _Uses()
-        covered = group.covered
-        whole = len(covered) == len(self.operations)
+        parameters = uses.parameters
+        if self.parameters:
+            for place in group.places:
+                given = self.parameters.get(place)
+                if given:
+                    for port in self.operations[place].ports:
+                        if port.name in given:
+                            parameter = given[port.name]
+                            parameters.setdefault(parameter.name, parameter)
+        covered, values = group.covered, uses.values
+        if len(covered) == len(self.operations):
+            return uses
+        needs, inside = self.graph.needs, covered.issuperset
         for place in group.places:
-            given = self.parameters.get(place)
-            if given:
-                for port in self.operations[place].ports:
-                    if port.name in given:
-                        parameter = given[port.name]
-                        uses.parameters.setdefault(parameter.name, parameter)
-            for binding in () if whole else self.bindings[place]:
-                for source, output in binding.heads:
+            if inside(needs[place]):
+                continue
+            for _, port, _, _, heads in self.bindings[place]:
+                for source, output in heads:
                     if source not in covered:
-                        uses.values.setdefault((source, output.index), (output, binding.port))
+                        value = source, output.index
+                        if value not in values:
+                            values[value] = output, port
         return uses
 
-    def _value_names(self, uses: _Uses) -> dict[tuple[int, int | None], str]:
+    def _value_names(self, uses: _Uses) -> dict[Result, str]:
         """Name the parameters for others' results: by model if that is one, else by operation."""
-        wanted: dict[tuple[int, int | None], str] = {}
-        for value, (output, _) in uses.values.items():
-            wanted[value] = snake_case(output.model.name)
-        names: dict[tuple[int, int | None], str] = {}
+        wanted = {value: output.parameter for value, (output, _) in uses.values.items()}
+        names: dict[Result, str] = {}
         taken = set(uses.parameters)
         shared = Counter(wanted.values())
         for value, name in wanted.items():
@@ -441,11 +642,12 @@ class _Compiler:
         uses = group.uses
         carried = [
             Parameter(
-                name=group.value_names[value],
-                annotation=output.annotation or _same_shape(output, port),
-                by_reference=True,
-                value=self._value(*value),
-                model=output.model.name,
+                group.carried[value].name,
+                self._type_of(value, output) or self._same_shape(value, output, port),
+                None,
+                True,
+                self._value(*value),
+                output.model.name,
             )
             for value, (output, port) in uses.values.items()
         ]
@@ -454,49 +656,79 @@ class _Compiler:
         return (*carried, *required, *(p for p in given if p.default is not None))
 
     def _returns(self, group: _Group) -> list[int]:
-        returned = []
-        for place in group.places:
-            takers = self.consumers[place]
-            if self.operations[place].gives_value and not (
-                takers and group.covered.issuperset(takers)
-            ):
-                returned.append(place)
-        return returned
+        operations, consumers, whole = self.operations, self.consumers, group.covered.issuperset
+        return [
+            place
+            for place in group.places
+            if operations[place].gives_value and not (consumers[place] and whole(consumers[place]))
+        ]
 
-    def _step(self, group: _Group, number: int, stage: int) -> Step:
-        child = group.children[number]
-        if child.flow is not None:
-            arguments = self._subflow_arguments(group, child.flow)
-        else:
-            arguments = self._task_arguments(group, child.place)
-        return Step(
-            kind="task" if child.flow is None else "flow",
-            target=group.names[number],
-            arguments=tuple(arguments),
-            after=self._after(group, number, arguments),
-            stage=stage,
-            group=self._tag(group, child),
-        )
+    def _steps(self, group: _Group) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        tagged = self.flat or self.runner != "async" or bool(group.dissolved)
+        for stage, numbers in enumerate(group.stages):
+            for number in numbers:
+                child = group.children[number]
+                if isinstance(child, int):
+                    kind, arguments = "task", self._task_arguments(group, child)
+                    tag = self._tag(group, child) if tagged else ""
+                else:
+                    kind, arguments, tag = "flow", self._subflow_arguments(group, child), ""
+                after = self._after(group, number, arguments)
+                made = (kind, group.names[number], tuple(arguments), after, stage, tag)
+                steps.append(_tuple(Step, made))
+        return tuple(steps)
+
+    # - many -
+
+    def _is_many(self, place: int, output: Output) -> bool:
+        """Return whether a result is many, as such or since its operation runs per element."""
+        return output.many or place in self.graph.maps
+
+    def _type_of(self, value: tuple[int, int | None], output: Output) -> Text | None:
+        """Return the annotation of a result, of which there are many when it is mapped."""
+        text = output.annotation
+        if text is None or output.many or value[0] not in self.graph.maps:
+            return text
+        return Text(f"list[{text.text}]", text.names)
+
+    def _same_shape(self, value: tuple[int, int | None], output: Output, port: Port) -> Text | None:
+        """The port's own annotation, where the value reaches it as it is."""
+        alike = not self._is_many(value[0], output) and port.shape == "one"
+        return port.annotation if alike else None
 
     def _after(self, group: _Group, number: int, arguments: list[Argument]) -> tuple[str, ...]:
         """Return the steps that this one waits for without taking their results."""
         needs = group.needs[number]
         if not needs:
             return ()
-        fed = {item.step for argument in arguments for item in _results(argument.source)}
+        fed = set()
+        for _, source in arguments:
+            if isinstance(source, FromResult):
+                fed.add(source.step)
+            elif isinstance(source, FromList):
+                fed.update([item.step for item in source.items if isinstance(item, FromResult)])
+        if len(fed) == len(needs):
+            return ()
         names = [group.names[need] for need in sorted(needs)]
         return tuple(name for name in names if name not in fed)
 
-    def _tag(self, group: _Group, child: _Child) -> str:
+    def _tag(self, group: _Group, place: int) -> str:
         """Return the group of an operation that runs outside of its group's flow."""
-        if child.flow is not None or not (self.flat or group.dissolved):
-            return ""
-        parent = self.names[child.place].rpartition(".")[0]
-        loose = self.flat or not group.dissolved.isdisjoint(_prefixes(parent))
+        parent = self.names[place].rpartition(".")[0]
+        loose = (
+            self.flat or self.runner != "async" or not group.dissolved.isdisjoint(_prefixes(parent))
+        )
         return parent if loose else ""
 
     def _task_arguments(self, group: _Group, place: int) -> list[Argument]:
-        given = self.parameters.get(place, {})
+        given = self.parameters.get(place)
+        if not given and not self.operations[place].asks:
+            return [
+                _tuple(Argument, (binding.port.name, self._bound(group, binding)))
+                for binding in self.bindings[place]
+            ]
+        given = given or {}
         bindings = iter(self.bindings[place])  # one for each data port, in their order
         arguments = []
         for port in self.operations[place].ports:
@@ -514,34 +746,34 @@ class _Compiler:
         if not binding.heads:
             return Nothing()
         if binding.how == "one":
-            return self._source(group, *binding.heads[0])
-        items = [self._source(group, place, output) for place, output in binding.heads]
-        outputs = [output for _, output in binding.heads]
-        if len(items) == 1 and outputs[0].many and not outputs[0].optional:
+            head = binding.heads[0]
+            return self._source(group, head[0], head[1].index)
+        items = [self._source(group, place, output.index) for place, output in binding.heads]
+        many = [self._is_many(place, output) for place, output in binding.heads]
+        optional = [output.optional for _, output in binding.heads]
+        a_list = many[0] and not optional[0] and not binding.heads[0][1].sequence
+        if len(items) == 1 and a_list:
             return items[0]  # many into a list passes whole
-        return FromList(
-            tuple(items),
-            tuple(output.many for output in outputs),
-            tuple(output.optional for output in outputs),
-        )
+        return FromList(tuple(items), tuple(many), tuple(optional))
 
-    def _source(self, group: _Group, place: int, output: Output) -> FromParameter | FromResult:
+    def _source(self, group: _Group, place: int, index: int | None) -> FromParameter | FromResult:
         if place not in group.covered:
-            return FromParameter(group.value_names[place, output.index], True)
-        return FromResult(group.names[group.rep[place]], self._value(place, output.index))
+            return group.carried[place, index]
+        value = self.values[place] if index is None else self._value(place, index)
+        return _tuple(FromResult, (group.names[group.rep[place]], value))
 
     def _value(self, place: int, index: int | None) -> Value:
-        """Return the one `Value` for a result, however many flows it goes through."""
-        value = self.values.get((place, index))
-        if value is None:
-            value = Value(operation=self.names[place], index=index)
-            self.values[place, index] = value
-        return value
+        if index is None:
+            return self.values[place]
+        key = place, index
+        if key not in self.items:
+            self.items[key] = Value(self.names[place], index)
+        return self.items[key]
 
     def _subflow_arguments(self, group: _Group, child: _Group) -> list[Argument]:
         arguments = [
-            Argument(child.value_names[value], self._source(group, value[0], output))
-            for value, (output, _) in child.uses.values.items()
+            _tuple(Argument, (parameter.name, self._source(group, *value)))
+            for value, parameter in child.carried.items()
         ]
         arguments += [
             Argument(name, FromParameter(name, parameter.by_reference))
@@ -552,59 +784,36 @@ class _Compiler:
     # - nodes and edges, for pictures and messages -
 
     def _node(self, place: int) -> Node:
-        operation = self.operations[place]
+        node = self.operations[place].node
         missing = self.missing.get(place, ())
-        return Node(
-            name=operation.name,
-            function=operation.function_name,
-            ports=tuple(
-                PortPlan(
-                    name=port.name,
-                    kind="data" if port.model is not None else "parameter",
-                    model=port.model.name if port.model is not None else "",
-                    shape=port.shape,
-                    optional=port.optional,
-                    passing=port.passing,
-                    annotation=port.annotation,
-                    default=port.default_text,
-                    missing=port.name in missing,
-                    hint=port.hint,
-                )
-                for port in operation.ports
-            ),
-            outputs=tuple(
-                OutputPlan(
-                    model=output.model.name,
-                    many=output.many,
-                    optional=output.optional,
-                    index=output.index,
-                    annotation=output.annotation,
-                )
-                for output in operation.outputs
-            ),
-            returns=operation.returns,
-            gives_value=operation.gives_value,
-            is_async=operation.is_async,
-            doc=operation.doc,
-            options=operation.options,
-            cell=operation.cell,
-        )
+        maps = self.graph.maps.get(place, ())
+        if not missing and not maps:
+            return node
+        ports = [
+            port._replace(missing=port.name in missing, mapped=port.name in maps)
+            for port in node.ports
+        ]
+        outputs = [
+            output._replace(many=output.many or bool(maps), flat=output.many and bool(maps))
+            for output in node.outputs
+        ]
+        return node._replace(ports=tuple(ports), outputs=tuple(outputs))
 
     def _edges(self) -> tuple[Edge, ...]:
-        names = self.names
-
-        def edge(link: Link) -> Edge:
-            return Edge(
-                source=names[link.source],
-                target=names[link.target],
-                port=link.port,
-                model=link.model,
-                kind=link.kind,  # type: ignore[arg-type]
-                index=link.output.index if link.output else None,
-                many=bool(link.output and link.output.many),
+        names, maps = self.names, self.graph.maps
+        links: Iterable[Link] = self.graph.links
+        if not self.whole:
+            wanted = set(self.chosen)
+            links = [e for e in links if e.source in wanted and e.target in wanted]
+        edges = []
+        for source, target, port, model, kind, output in links:
+            index, many = None, False
+            if output is not None:
+                index, many = output.index, output.many or source in maps
+            edges.append(
+                _tuple(Edge, (names[source], names[target], port, model, kind, index, many))
             )
-
-        return tuple(edge(link) for link in self.graph.links)
+        return tuple(edges)
 
 
 def _loops(graph: DataFlowGraph) -> list[list[int]]:
@@ -652,7 +861,8 @@ def _refused(name: str) -> bool:
 def _full_name(operation: str, name: str, taken: set[str]) -> str:
     """Return the full dotted name, underscored, as a name that a flow's parameter may have."""
     full = f"{operation}.{name}".strip("._").replace(".", "_") or "value"
-    return _free(f"value_{full}" if _refused(full) else full, taken)
+    named = full.isidentifier() and not keyword.iskeyword(full) and not _refused(full)
+    return _free(full if named else f"value_{full}", taken)
 
 
 def _identity(port: Port, keys: dict[str, str]) -> Any:
@@ -682,16 +892,6 @@ def _parameter(name: str, port: Port, annotation: Text | None) -> Parameter:
         by_reference=port.model is not None,
         model=port.model.name if port.model is not None else "",
     )
-
-
-def _same_shape(output: Output, port: Port) -> Text | None:
-    """The port's own annotation, where the value reaches it as it is."""
-    return port.annotation if not output.many and port.shape == "one" else None
-
-
-def _results(source: Source) -> list[FromResult]:
-    items = source.items if isinstance(source, FromList) else (source,)
-    return [item for item in items if isinstance(item, FromResult)]
 
 
 def _free(name: str, taken: set[str]) -> str:

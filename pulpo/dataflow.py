@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 
+#: A result by the place of its operation and, in a returned tuple, its index.
+Result = tuple[int, int | None]
+
+
 class Link(NamedTuple):
     """One edge, by place in the list of operations; ``index`` is the item of a returned tuple."""
 
@@ -60,6 +64,11 @@ class DataFlowGraph:
         What each data port gets.
     problems
         What could not be settled, or deserves a word.
+    maps
+        The ports of each operation that take one of many: it runs once per element.
+    spread
+        The results that are many, each with its origin: the result whose elements they come from,
+        one by one. Results of one origin can be taken in step.
     """
 
     def __init__(
@@ -68,22 +77,80 @@ class DataFlowGraph:
         links: list[Link],
         bindings: list[Binding],
         problems: list[Problem],
+        places: dict[str, int],
     ) -> None:
         self.operations = operations
         self.links = links
         self.bindings = bindings
         self.problems = problems
-        self._places = {operation.name: place for place, operation in enumerate(operations)}
-        pairs = dict.fromkeys([(link[0], link[1]) for link in links])
-        self.needs, self.feeds = _both_ways(pairs, len(operations))
+        self._places = places
+        self.needs, self.feeds = _both_ways(links, len(operations))
         #: What each operation comes after, which is what it needs ...
         self.follows = self.needs
         self.stages, self.stuck = topological_stages(self.needs, self.feeds)
         if self.stuck and any(link.kind == "candidate" for link in links):
             # ... unless only an unsettled choice closes a loop, which is no loop yet.
-            pairs = dict.fromkeys((e.source, e.target) for e in links if e.kind != "candidate")
-            self.follows, feeds = _both_ways(pairs, len(operations))
+            firm = [link for link in links if link.kind != "candidate"]
+            self.follows, feeds = _both_ways(firm, len(operations))
             self.stages, self.stuck = topological_stages(self.follows, feeds)
+        self.maps: dict[int, tuple[str, ...]] = {}
+        self.spread: dict[Result, Result] = {}
+        if any(output.many for operation in operations for output in operation.outputs):
+            self._map()
+
+    def _map(self) -> None:
+        """Find out which operations run once per element, and what is many because of that."""
+        single: dict[int, list[Binding]] = {}
+        for binding in self.bindings:
+            if binding.how == "one" and binding.port.shape == "one":
+                single.setdefault(binding.operation, []).append(binding)
+        for place in [place for stage in self.stages for place in stage]:
+            operation = self.operations[place]
+            origins: dict[str, Result] = {}
+            for binding in single.get(place, ()):
+                source, output = binding.heads[0]
+                if (source, output.index) in self.spread:
+                    origins[binding.port.name] = self.spread[source, output.index]
+            if origins:
+                self.maps[place] = tuple(origins)
+                self._must_be_in_step(operation, origins)
+            origin = next(iter(origins.values()), None)
+            if origins and operation.options.on_element_error == "skip":
+                origin = (place, -1)  # what is left is in step with itself alone
+            for output in operation.outputs:
+                own = (place, output.index)
+                if output.many:
+                    self.spread[own] = own
+                elif origin is not None:
+                    self.spread[own] = origin
+
+    def _must_be_in_step(self, operation: Operation, origins: dict[str, Result]) -> None:
+        """Refuse to map over results that have nothing to do with each other."""
+        if len(set(origins.values())) == 1:
+            return
+        told = [
+            f"{port!r} over those of {self.operations[place].name!r}"
+            for port, (place, _) in origins.items()
+        ]
+        first = next(iter(origins))
+        other = next(port for port in origins if origins[port] != origins[first])
+        models = {port.name: port.model.name for port in operation.ports if port.model is not None}
+        self.problems.append(
+            Problem(
+                code="maps-out-of-step",
+                severity="error",
+                message=f"operation {operation.name!r} would run once per element of results that "
+                f"do not belong together: {' and '.join(told)}.",
+                fix=f"Take one of them whole, '{other}: list[{models[other]}]', or pair them in an "
+                "operation before.",
+                operation=operation.name,
+                port=other,
+                cell=operation.cell,
+                candidates=tuple(
+                    dict.fromkeys(self.operations[p].name for p, _ in origins.values())
+                ),
+            )
+        )
 
     @property
     def names(self) -> list[str]:
@@ -92,11 +159,11 @@ class DataFlowGraph:
 
     def get_dependencies(self, name: str) -> list[str]:
         """Return the operations whose result ``name`` needs, or that it comes after."""
-        return [self.operations[place].name for place in sorted(self.needs[self._place(name)])]
+        return [self.operations[place].name for place in sorted(self.needs[self.place_of(name)])]
 
     def get_dependents(self, name: str) -> list[str]:
         """Return the operations that need ``name``."""
-        return [self.operations[place].name for place in sorted(self.feeds[self._place(name)])]
+        return [self.operations[place].name for place in sorted(self.feeds[self.place_of(name)])]
 
     def has_cycle(self) -> bool:
         """Return whether operations need each other in a loop."""
@@ -192,10 +259,17 @@ class DataFlowGraph:
             )
         return found
 
-    def _place(self, name: str) -> int:
+    def place_of(self, name: str) -> int:
+        """Return the place of an operation in registration order.
+
+        Raises
+        ------
+        UnknownNameError
+            When there is none of that name.
+        """
         if name not in self._places:
             raise UnknownNameError(
-                f"there is no operation {name!r} in the graph.{did_you_mean(name, self._places)}",
+                f"there is no operation {name!r}.{did_you_mean(name, self._places)}",
                 candidates=tuple(self._places),
             )
         return self._places[name]
@@ -207,15 +281,16 @@ class DataFlowGraph:
         return len(self.operations)
 
 
-def _both_ways(
-    pairs: Iterable[tuple[int, int]], count: int
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Return for each node where its edges come from, and where they go."""
+def _both_ways(links: Iterable[Link], count: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Return for each node where its edges come from, and where they go, each neighbour once."""
     needs: list[list[int]] = [[] for _ in range(count)]
     feeds: list[list[int]] = [[] for _ in range(count)]
-    for source, target in pairs:
-        needs[target].append(source)
-        feeds[source].append(target)
+    latest = [-1] * count  # the edges come in the order of their targets
+    for source, target, _, _, _, _ in links:
+        if latest[source] != target:
+            latest[source] = target
+            needs[target].append(source)
+            feeds[source].append(target)
     return needs, feeds
 
 
@@ -276,28 +351,36 @@ def build_graph(operations: Iterable[Any]) -> DataFlowGraph:
         When an object is no operation, or a name is used twice.
     """
     known = [given if type(given) is Operation else as_operation(given) for given in operations]
-    names = {operation.name for operation in known}
-    if len(names) < len(known):
+    places = {operation.name: place for place, operation in enumerate(known)}
+    if len(places) < len(known):
         seen: set[str] = set()
         twice = next(o.name for o in known if o.name in seen or seen.add(o.name))  # type: ignore[func-returns-value]
         raise DeclarationError(f"two operations are called {twice!r}; names are unique.")
-    return _Binder(known).graph()
+    return _Binder(known, places).graph()
 
 
 # --- Binding --------------------------------------------------------------------------------------
 
 Head = tuple[int, Output]
+#: Makes a named tuple of a tuple in half the time of calling its class.
+_tuple = tuple.__new__
+
+
+def _models_of(operation: Operation) -> list[ModelRef]:
+    gives = [output.model for output in operation.outputs]
+    takes = [port.model for port in operation.takes if port.model is not None]
+    return [*gives, *takes, *operation.orders]
 
 
 class _Binder:
     """Binds the ports of all operations, model by model."""
 
-    def __init__(self, operations: list[Operation]) -> None:
+    def __init__(self, operations: list[Operation], places: dict[str, int]) -> None:
         self.operations = operations
         self.links: list[Link] = []
         self.bindings: list[Binding] = []
         self.problems: list[Problem] = []
-        self.place = {operation.name: place for place, operation in enumerate(operations)}
+        self.place = places
         self.keys = self._short_names()
         self.producers: dict[str, list[Head]] = {}
         self.transforms: dict[str, list[int]] = {}
@@ -311,10 +394,9 @@ class _Binder:
         for model in self.transforms:
             self._run_transforms(model, by_target)
         for place, operation in enumerate(self.operations):
-            if not (operation.ports or operation.orders or operation.options.after):
-                continue
-            self._bind_operation(place, operation, by_target)
-        graph = DataFlowGraph(self.operations, self.links, self.bindings, self.problems)
+            if not (operation.simple and self._bind_simple(place, operation)):
+                self._bind_operation(place, operation, by_target)
+        graph = DataFlowGraph(self.operations, self.links, self.bindings, self.problems, self.place)
         self.problems.extend(graph.cycle_problems())
         return graph
 
@@ -323,20 +405,17 @@ class _Binder:
     def _short_names(self) -> dict[str, str]:
         """Map the short names that text may use to keys; two keys for one are an error if used."""
         texts: dict[str, list[Operation]] = {}
-        refs: list[ModelRef] = []
         for operation in self.operations:
-            own = [output.model for output in operation.outputs]
-            own += [port.model for port in operation.ports if port.model is not None]
-            own += operation.orders
-            refs += own
-            for ref in own:
+            if operation.simple:
+                continue
+            for ref in _models_of(operation):
                 if not ref.key:
                     texts.setdefault(ref.name, []).append(operation)
         if not texts:
             return {}  # the usual case: every model is a class
         keys: dict[str, str] = {}
         clashes: dict[str, list[str]] = {}
-        for ref in refs:
+        for ref in [ref for operation in self.operations for ref in _models_of(operation)]:
             if ref.key and keys.setdefault(ref.name, ref.key) != ref.key:
                 known = clashes.setdefault(ref.name, [keys[ref.name]])
                 if ref.key not in known:
@@ -358,7 +437,16 @@ class _Binder:
         return ref.key or self.keys.get(ref.name, ref.name)
 
     def _collect(self) -> None:
+        producers = self.producers
         for place, operation in enumerate(self.operations):
+            if operation.simple:
+                for output in operation.outputs:
+                    key = output.model.key
+                    if key in producers:
+                        producers[key].append((place, output))
+                    else:
+                        producers[key] = [(place, output)]
+                continue
             if not operation.outputs:
                 continue
             takes = {self._key(port.model) for port in operation.ports if port.model is not None}
@@ -371,7 +459,7 @@ class _Binder:
                     if not places or places[-1] != place:
                         places.append(place)
                 else:
-                    self.producers.setdefault(key, []).append((place, output))
+                    producers.setdefault(key, []).append((place, output))
 
     def _output(self, place: int, key: str) -> list[Head]:
         outputs = self.operations[place].outputs
@@ -399,6 +487,26 @@ class _Binder:
         self.heads[key] = heads
 
     # - one operation -
+
+    def _bind_simple(self, place: int, operation: Operation) -> bool:
+        """Bind each port to the only head of its model; return False when there is another case."""
+        known = self.heads
+        bindings: list[Binding] = []
+        links: list[Link] = []
+        for port in operation.takes:
+            model = port.model
+            heads = known.get(model.key) if model is not None else None
+            if model is None or heads is None or len(heads) != 1:
+                return False
+            source, output = heads[0]
+            if output.optional and not port.optional:
+                return False
+            name = model.name
+            bindings.append(_tuple(Binding, (place, port, name, "one", tuple(heads))))
+            links.append(_tuple(Link, (source, place, port.name, name, "data", output)))
+        self.bindings += bindings
+        self.links += links
+        return True
 
     def _bind_operation(
         self, place: int, operation: Operation, bound: dict[tuple[int, str], Binding]
@@ -509,19 +617,7 @@ class _Binder:
 
     def _single(self, place: int, operation: Operation, port: Port, head: Head) -> Binding:
         name = port.model.name if port.model else ""
-        if head[1].many and port.shape == "one":
-            self._problem(
-                "many-into-one",
-                "error",
-                f"operation {operation.name!r}: {self.operations[head[0]].name!r} gives many "
-                f"{name} (a list), but the port {port.name!r} takes one.",
-                f"Take the list: '{port.name}: list[{name}]'.",
-                operation,
-                port.name,
-                (self.operations[head[0]].name,),
-            )
-            return Binding(place, port, name, "ambiguous", (head,))
-        if head[1].optional and not port.optional and port.shape == "one":
+        if head[1].optional and not port.optional and port.shape == "one" and not head[1].many:
             self._problem(
                 "may-be-absent",
                 "warning",

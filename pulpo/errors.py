@@ -27,9 +27,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 __all__ = [
+    "SEVERITIES",
     "BlockedFlowError",
     "CarryError",
     "CompileError",
@@ -49,12 +50,15 @@ __all__ = [
     "SecretError",
     "ServerError",
     "SettingsError",
+    "Severity",
     "UnknownNameError",
     "UsageError",
     "did_you_mean",
 ]
 
 Severity = Literal["error", "warning", "note"]
+#: The worst first.
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
+import builtins
+import collections.abc
 import dataclasses
 import hashlib
 import re
 import sys
 import types
 import typing
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ForwardRef, NewType, Union, get_args, get_origin
 
 from .errors import ModelError
 
-__all__ = ["Model", "ModelRef", "Shape", "is_model", "model_ref", "shape_of"]
+__all__ = ["Model", "ModelRef", "Shape", "is_model", "model_ref", "shape_of", "unaliased"]
+
+#: What stands for several of a model: a parameter gets a list, a result may be any sequence.
+_TAKES_SEVERAL = (
+    list,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+    collections.abc.MutableSequence,
+    collections.abc.Reversible,
+    collections.abc.Sequence,
+)
+_GIVES_SEVERAL = (list, collections.abc.MutableSequence, collections.abc.Sequence)
+#: What names a type without carrying a value of it.
+_CARRIES_NOTHING = (type, collections.abc.Callable, typing.Literal)
+_ITERABLES = (collections.abc.Iterable, collections.abc.AsyncIterable)
+_UNIONS = (Union, types.UnionType)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Marks a type as a model of this name: ``Annotated[pd.DataFrame, pulpo.Model("RawJobs")]``."""
+    """Marks a type as a model of this name: ``Annotated[pd.DataFrame, pulpo.Model("RawJobs")]``.
+
+    Raises
+    ------
+    ModelError
+        When the name is empty, or no text.
+    """
 
     name: str
+
+    def __post_init__(self) -> None:
+        name: Any = self.name
+        if not isinstance(name, str) or not name.strip():
+            raise ModelError(f"pulpo.Model({name!r}) has no name. Give one: pulpo.Model('Jobs').")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +80,23 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What an annotation says: which model, one or many of it, and whether it may be absent."""
+    """What an annotation says: which model, one or many of it, and whether it may be absent.
+
+    ``sequence`` is true when many may come as a tuple, say, and not as a list.
+    """
 
     model: ModelRef
     many: bool = False
     optional: bool = False
+    sequence: bool = False
+
+
+# --- Identity -------------------------------------------------------------------------------------
 
 
 def is_model(type_: Any) -> bool:
     """Return whether ``type_`` carries data: a pydantic model, dataclass, TypedDict or NewType."""
+    type_ = unaliased(type_)
     if isinstance(type_, NewType):
         return True
     if get_origin(type_) is typing.Annotated:
@@ -80,7 +117,8 @@ def model_ref(type_: Any) -> ModelRef:
     Parameters
     ----------
     type_
-        A model as `is_model` knows it, or the short name of one.
+        A model as `is_model` knows it, or text: its short name, or its qualified name, such as
+        ``"jobs.models.RawJobs"``.
 
     Raises
     ------
@@ -90,28 +128,103 @@ def model_ref(type_: Any) -> ModelRef:
     if isinstance(type_, ModelRef):
         return type_
     if isinstance(type_, Model):
-        return ModelRef(key=f"pulpo.Model:{type_.name}", name=type_.name)
+        return _marked(type_)
     if isinstance(type_, str):
-        name = type_.strip()
-        if not name:
-            raise ModelError("a model's name is empty. Give the class, or its name as text.")
-        return ModelRef(key="", name=name)
+        return _named(type_)
+    type_ = unaliased(type_)
     if get_origin(type_) is typing.Annotated:
-        for extra in type_.__metadata__:
-            if isinstance(extra, Model):
-                return ModelRef(key=f"pulpo.Model:{extra.name}", name=extra.name)
-        return model_ref(get_args(type_)[0])
+        mark = _mark_of(type_)
+        return _marked(mark) if mark else model_ref(get_args(type_)[0])
     if not isinstance(type_, type) and not isinstance(type_, NewType) and get_origin(type_) is None:
         raise ModelError(
             f"{type_!r} is no data model. Give a pydantic model, a dataclass, a TypedDict, "
             "a NewType, or the name of one as text."
         )
-    module = getattr(type_, "__module__", "")
-    name = getattr(type_, "__qualname__", None) or getattr(type_, "__name__", None) or str(type_)
-    if get_origin(type_) is not None and not isinstance(type_, type):
-        name = str(type_).replace(f"{module}.", "")  # a generic dataclass: Page[Item]
-    short = name.rsplit(".", 1)[-1] if "[" not in name else name
-    return ModelRef(key=f"{module}.{name}", name=short, fields=_fields(type_))
+    return ModelRef(key=_label(type_, full=True), name=_label(type_), fields=_fields(type_))
+
+
+def unaliased(type_: Any) -> Any:
+    """Return what a type is short for, when a ``type X = …`` (a `TypeAliasType`) defines it.
+
+    Raises
+    ------
+    ModelError
+        When that names something that is not defined yet.
+    """
+    alias = get_origin(type_) or type_
+    while type(alias).__name__ == "TypeAliasType":  # Python's from 3.12 on, or the backport
+        try:
+            value = alias.__value__
+        except NameError as error:
+            raise ModelError(
+                f"the type {alias.__name__} means {error.name!r}, which is not defined yet. "
+                f"Define {error.name!r} first."
+            ) from None
+        given = dict(zip(alias.__type_params__, get_args(type_), strict=False))
+        free = getattr(value, "__parameters__", ())
+        type_ = value[tuple(given.get(one, one) for one in free)] if given and free else value
+        alias = get_origin(type_) or type_
+    return type_
+
+
+def _mark_of(annotated: Any) -> Model | None:
+    """Return the outermost mark: a model that is made of another model is one of its own."""
+    marks = [extra for extra in annotated.__metadata__ if isinstance(extra, Model)]
+    return marks[-1] if marks else None  # nested ones come innermost first
+
+
+def _marked(mark: Model) -> ModelRef:
+    name = _normal(mark.name)
+    return ModelRef(key=f"pulpo.Model:{name}", name=name)
+
+
+def _named(text: str) -> ModelRef:
+    name = _normal(text)
+    if not name:
+        raise ModelError("a model's name is empty. Give the class, or its name as text.")
+    parts = name.split(".")
+    if len(parts) > 1 and all(part.isidentifier() for part in parts):
+        return ModelRef(key=name, name=parts[-1])
+    return ModelRef(key="", name=name)
+
+
+def _normal(text: str) -> str:
+    """Return a name as Python reads it in code, where the ligature in ``ﬁle`` is two letters."""
+    return unicodedata.normalize("NFKC", text.strip())
+
+
+def _label(type_: Any, *, full: bool = False) -> str:
+    """Return how a type is called: ``Page[Item]``, or in full ``jobs.Page[jobs.Item]``."""
+    type_ = unaliased(type_)
+    if get_origin(type_) is typing.Annotated:
+        mark = _mark_of(type_)
+        ref = _marked(mark) if mark else None
+        own = get_args(type_)[0]
+        return (ref.key if full else ref.name) if ref else _label(own, full=full)
+    if get_origin(type_) in _UNIONS:
+        return " | ".join(_label(member, full=full) for member in get_args(type_))
+    origin, members = _generic(type_)
+    if origin is not None:
+        inside = ", ".join(_label(member, full=full) for member in members)
+        return f"{_label(origin, full=full)}[{inside}]"
+    if type_ in (None, type(None), Ellipsis):
+        return "..." if type_ is Ellipsis else "None"
+    if not isinstance(type_, (type, NewType)):
+        name = "" if get_args(type_) else getattr(type_, "__name__", "")
+        return name or _type_text(type_).removeprefix("typing.")
+    name = getattr(type_, "__qualname__", type_.__name__)
+    if not full:
+        return name.rsplit(".", 1)[-1]
+    return name if getattr(builtins, name, None) is type_ else f"{type_.__module__}.{name}"
+
+
+def _generic(type_: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the origin and the members of ``Page[Item]``, which pydantic makes a class of."""
+    made = getattr(type_, "__pydantic_generic_metadata__", None)
+    if isinstance(made, dict):
+        return made.get("origin"), tuple(made.get("args", ()))
+    origin = get_origin(type_)
+    return (origin, get_args(type_)) if isinstance(origin, type) else (None, ())
 
 
 def _fields(type_: Any) -> tuple[tuple[str, str], ...]:
@@ -135,44 +248,139 @@ def _type_text(type_: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(type_))
 
 
-def shape_of(type_: Any) -> Shape | None:
+# --- What an annotation says ----------------------------------------------------------------------
+
+
+def shape_of(type_: Any, *, gives: bool = False) -> Shape | None:
     """Return what an annotation says about a model; None when it mentions none.
 
-    ``M``, ``list[M]`` (and ``Sequence[M]``), and either of them or None.
+    It may be ``M``, several of it, and either of them or None. Several are ``list[M]`` and
+    ``Sequence[M]``; for a parameter also ``Iterable[M]`` and ``Collection[M]``, since it gets a
+    list; for a result also ``tuple[M, ...]``.
+
+    Parameters
+    ----------
+    gives
+        True for a result, False for a parameter.
 
     Raises
     ------
     ModelError
-        For any other union that holds a model, since a value's type would decide the edge.
+        For anything else that holds a model, such as another union (a value's type would decide
+        the edge), a set, a mapping or an iterator; and for a type variable.
     """
+    type_ = unaliased(type_)
+    if type(type_).__name__ in ("TypeVar", "TypeVarTuple", "ParamSpec"):
+        raise ModelError(
+            f"the type variable {type_.__name__} stands for no type here, since an operation has "
+            "one signature. Write the type itself."
+        )
     if is_model(type_):
-        return Shape(model=model_ref(type_))
+        _refuse_variables(type_)
+        return Shape(model=model_ref(type_), optional=_may_be_none(type_))
     if isinstance(type_, ForwardRef):  # a model that is defined in a later cell
         name = type_.__forward_arg__
         return Shape(model=model_ref(name)) if name.isidentifier() else None
-    origin = get_origin(type_)
+    origin, members = get_origin(type_), get_args(type_)
     if origin is typing.Annotated:
-        return shape_of(get_args(type_)[0])
-    if origin in (Union, types.UnionType):
-        return _shape_of_union(type_)
-    if origin in (list, Sequence):
-        inner = shape_of(get_args(type_)[0]) if get_args(type_) else None
-        if inner is not None and not inner.many and not inner.optional:
-            return Shape(model=inner.model, many=True)
+        _refuse_bare_mark(type_)
+        return shape_of(members[0], gives=gives)
+    if origin in _UNIONS:
+        return _shape_of_union(type_, gives=gives)
+    if not members or origin in _CARRIES_NOTHING:
+        return None
+    if origin in (_GIVES_SEVERAL if gives else _TAKES_SEVERAL):
+        return _shape_of_several(type_, members[0], gives=gives)
+    if gives and origin is tuple and members[1:] == (Ellipsis,):
+        return _shape_of_several(type_, members[0], gives=gives)
+    _refuse_variables(type_)
+    model = next(_models_in(type_), None)
+    if model is not None:
+        raise _no_edge(type_, _way_out(type_, _label(model), gives=gives))
     return None
 
 
-def _shape_of_union(type_: Any) -> Shape | None:
+def _shape_of_several(type_: Any, member: Any, *, gives: bool) -> Shape | None:
+    member = unaliased(member)
+    if gives and _is_tuple_of_models(member):
+        lists = ", ".join(f"list[{_label(one)}]" for one in get_args(member))
+        raise _no_edge(type_, f"Return one list for each: tuple[{lists}].")
+    inner = shape_of(member, gives=gives)
+    if inner is None:
+        return None
+    verb, name = "Return" if gives else "Take", inner.model.name
+    if inner.many:
+        raise _no_edge(type_, f"Lists become one list: {verb.lower()} list[{name}].")
+    if inner.optional and gives and not is_model(member):
+        raise _no_edge(type_, f"Leave None out, and write list[{name}].")
+    return Shape(model=inner.model, many=True, sequence=get_origin(type_) is not list)
+
+
+def _shape_of_union(type_: Any, *, gives: bool) -> Shape | None:
     members = [member for member in get_args(type_) if member is not type(None)]
-    shapes = [shape for member in members if (shape := shape_of(member)) is not None]
+    for member in map(unaliased, members):
+        if gives and _is_tuple_of_models(member):
+            items = ", ".join(f"{_label(one)} | None" for one in get_args(member))
+            raise _no_edge(type_, f"Let each item be None by itself: tuple[{items}].")
+    shapes = [shape for member in members if (shape := shape_of(member, gives=gives)) is not None]
     if not shapes:
         return None
     if len(members) > 1 and not any(shape.model.key for shape in shapes):
         return None  # of names that do not exist yet nobody knows whether they are models
     if len(members) > 1:
-        names = " | ".join(getattr(member, "__name__", str(member)) for member in members)
         raise ModelError(
-            f"a union of models ({names}) does not say which operation to depend on. Take one "
-            "parameter for each model, each optional: 'a: A | None, b: B | None'."
+            f"a union of models ({' | '.join(map(_label, members))}) does not say which operation "
+            "to depend on. Take one parameter for each model, each optional: "
+            "'a: A | None, b: B | None'."
         )
-    return Shape(model=shapes[0].model, many=shapes[0].many, optional=True)
+    return dataclasses.replace(shapes[0], optional=True)
+
+
+def _is_tuple_of_models(type_: Any) -> bool:
+    fixed = get_origin(type_) is tuple and Ellipsis not in get_args(type_)
+    return fixed and next(_models_in(type_), None) is not None
+
+
+def _may_be_none(model: Any) -> bool:
+    inner = unaliased(get_args(model)[0]) if get_origin(model) is typing.Annotated else None
+    return get_origin(inner) in _UNIONS and type(None) in get_args(inner)
+
+
+def _models_in(type_: Any) -> Iterator[Any]:
+    type_ = unaliased(type_)
+    if is_model(type_):
+        yield type_
+    elif get_origin(type_) not in _CARRIES_NOTHING:
+        annotated = get_origin(type_) is typing.Annotated
+        for member in get_args(type_)[: 1 if annotated else None]:
+            yield from _models_in(member)
+
+
+def _refuse_variables(type_: Any) -> None:
+    for member in get_args(type_):
+        if type(member).__name__ in ("TypeVar", "TypeVarTuple", "ParamSpec"):
+            shape_of(member)
+        _refuse_variables(member)
+
+
+def _refuse_bare_mark(annotated: Any) -> None:
+    if Model in annotated.__metadata__:
+        raise ModelError("pulpo.Model in Annotated needs a name: pulpo.Model('RawJobs').")
+
+
+def _no_edge(type_: Any, fix: str) -> ModelError:
+    return ModelError(f"{_label(type_)} makes no edge, though a model is in it. {fix}")
+
+
+def _way_out(type_: Any, model: str, *, gives: bool) -> str:
+    """Say what to write instead of an annotation that holds a model and makes no edge."""
+    verb, origin, members = "Return" if gives else "Take", get_origin(type_), get_args(type_)
+    if origin is tuple and Ellipsis not in members:
+        return "Make it one flat tuple." if gives else "Take each as a parameter of its own."
+    several = isinstance(origin, type) and issubclass(origin, _ITERABLES)
+    if several and not issubclass(origin, Mapping):
+        used_up = gives and not issubclass(origin, collections.abc.Collection)
+        why = "The first that takes it would use it up: " if used_up else ""
+        return f"{why}{verb.lower() if why else verb} list[{model}]."
+    whole = f"NewType('All{re.sub(r'[^a-zA-Z0-9_]', '', model)}', {_label(type_)})"
+    return f"{verb} {model} or list[{model}], or name the whole, which makes it a model: {whole}."

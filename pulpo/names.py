@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = [
     "HierarchyParser",
     "ParsedName",
     "common_groups",
+    "normal",
     "parse_name",
     "snake_case",
     "valid_name_near",
@@ -115,9 +117,11 @@ def _refusal(name: str, part: str) -> InvalidNameError:
 
 
 def valid_name_near(text: str) -> str:
-    """Return the valid dotted name that is nearest to ``text``."""
+    """Return the valid dotted name that is nearest to ``text``: ``naive.x`` for ``naïve.x``."""
     parts = []
-    for raw in re.split(r"[./\\:]+", text):
+    plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
+    plain = "".join(one for one in plain if not unicodedata.combining(one))
+    for raw in re.split(r"[./\\:]+", plain):
         part = re.sub(r"\W+", "_", raw, flags=re.ASCII).strip("_")
         if not part:
             continue
@@ -131,11 +135,28 @@ def valid_name_near(text: str) -> str:
 
 def snake_case(name: str) -> str:
     """Return ``RawJobs`` as ``raw_jobs``: the name of a flow parameter that carries the model."""
-    words = _NO_WORD.sub("_", name).strip("_")
-    words = _NEW_WORD.sub("_", words).lower()
-    if not words or words[0].isdigit() or keyword.iskeyword(words):
-        words = f"{words}_" if keyword.iskeyword(words) else f"_{words}"
-    return words
+    words = _NO_WORD.sub("_", name) if name.isascii() else _letters(name)
+    words = _NEW_WORD.sub("_", words.strip("_")).lower()
+    if not words.isascii():
+        words = _letters(words).strip("_")  # small letters may have another normal form
+    if keyword.iskeyword(words):
+        return f"{words}_"
+    return words if words.isidentifier() else f"_{words}"
+
+
+def normal(identifier: str) -> str:
+    """Return an identifier as Python reads it: the ligature of ``ﬁle`` becomes two letters.
+
+    Python compares identifiers in the normal form NFKC (PEP 3131), so that two spellings of one
+    would collide in generated code.
+    """
+    return identifier if identifier.isascii() else unicodedata.normalize("NFKC", identifier)
+
+
+def _letters(text: str) -> str:
+    """Return ``text`` with what cannot stand in an identifier made ``_``, in its normal form."""
+    kept = "".join(one if f"_{one}".isidentifier() else " " for one in normal(text))
+    return normal("_".join(kept.split()))
 
 
 def common_groups(one: str, other: str) -> int:

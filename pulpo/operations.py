@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import builtins
 import functools
 import inspect
@@ -18,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ForwardRef, Literal, Protocol, get_args, get_origin, runtime_checkable
 
 from .errors import DeclarationError, ModelError, did_you_mean
-from .models import Model, ModelRef, Shape, model_ref, shape_of
-from .names import parse_name
-from .plan import TaskOptions, Text
+from .models import Model, ModelRef, Shape, is_model, model_ref, shape_of, unaliased
+from .names import normal, parse_name, snake_case
+from .plan import Node, OutputPlan, PortPlan, TaskOptions, Text
 
 __all__ = [
     "Operation",
@@ -31,10 +30,11 @@ __all__ = [
     "as_operation",
     "make_operation",
     "options_from_flags",
+    "refuse_no_function",
     "returns_a_value",
 ]
 
-Passing = Literal["positional", "either", "keyword"]
+Passing = Literal["positional", "either", "keyword", "variadic"]
 NO_DEFAULT: Any = inspect.Parameter.empty
 
 
@@ -42,8 +42,8 @@ NO_DEFAULT: Any = inspect.Parameter.empty
 class Port:
     """One parameter: a data port when ``model`` is set, otherwise a flow parameter.
 
-    ``shape`` is ``"one"`` for ``M``, ``"all"`` for ``list[M]``, ``"any"`` when only ``inputs=``
-    says that the parameter takes the model.
+    ``shape`` is ``"one"`` for ``M``, ``"all"`` for ``list[M]`` and ``*args: M``, ``"any"`` when
+    only ``inputs=`` says that the parameter takes the model.
     """
 
     name: str
@@ -60,13 +60,22 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One model that the operation gives; ``index`` is its place in a returned tuple."""
+    """One model that the operation gives; ``index`` is its place in a returned tuple.
+
+    ``sequence`` is true when many may come as a tuple, say, though ports of ``list[M]`` want a
+    list. ``parameter`` is what a flow's parameter for it is called, unless that name is taken.
+    """
 
     model: ModelRef
     many: bool = False
+    sequence: bool = False
     optional: bool = False
     index: int | None = None
     annotation: Text | None = None
+    parameter: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameter", snake_case(self.model.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,6 +94,13 @@ class Operation:
         Models that were declared but that no parameter takes: their producers run first.
     cell
         Where it was declared, for messages: ``"cell 4"`` or ``"jobs.py:12"``.
+    takes, asks
+        The ports that take a model, and those whose value a person gives.
+    simple
+        True when nothing but its models says what it needs, each of them a class that it takes once
+        and does not give itself: most operations are, and bind in a fraction of the time.
+    node
+        How it stands in a plan where nobody is missing and nothing is mapped.
     """
 
     name: str
@@ -98,6 +114,22 @@ class Operation:
     is_async: bool = False
     doc: str = ""
     cell: str = ""
+    # Told here once, since a session is compiled again with every operation that it gets.
+    takes: tuple[Port, ...] = field(init=False, repr=False)
+    asks: tuple[Port, ...] = field(init=False, repr=False)
+    simple: bool = field(init=False, repr=False)
+    node: Node = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        takes = tuple(port for port in self.ports if port.model is not None)
+        told = {
+            "takes": takes,
+            "asks": tuple(port for port in self.ports if port.model is None),
+            "simple": _is_simple(self, takes),
+            "node": _node(self),
+        }
+        for name, value in told.items():
+            object.__setattr__(self, name, value)
 
     @property
     def models_in(self) -> list[str]:
@@ -114,17 +146,72 @@ class Operation:
     def function_name(self) -> str:
         """The name of the function, or the last part of the operation's name."""
         own = getattr(self.function, "__name__", "")
-        return own if own.isidentifier() else self.name.rsplit(".", 1)[-1]
+        return normal(own) if own.isidentifier() else self.name.rsplit(".", 1)[-1]
 
     def signature(self) -> str:
         """Return the function's signature as one line, such as ``merge(a: RawJobs) -> RawJobs``."""
-        ports = ", ".join(
-            port.name + (f": {port.annotation.text}" if port.annotation else "") + _default(port)
-            for port in self.ports
-        )
+        ports = ", ".join(map(_as_written, self.ports))
         gives = self.returns.text if self.returns else " + ".join(self.models_out)
         prefix = "async " if self.is_async else ""
         return f"{prefix}{self.function_name}({ports})" + (f" -> {gives}" if gives else "")
+
+
+def _is_simple(operation: Operation, takes: tuple[Port, ...]) -> bool:
+    options = operation.options
+    keys = [port.model.key for port in takes if port.model is not None]
+    taken = {*keys, ""}
+    return (
+        not (operation.orders or options.after or options.bind)
+        and len(taken) > len(keys)
+        and taken.isdisjoint([output.model.key for output in operation.outputs])
+        and all(port.shape == "one" for port in takes)
+    )
+
+
+def _node(operation: Operation) -> Node:
+    return Node(
+        name=operation.name,
+        function=operation.function_name,
+        ports=tuple([_port_plan(port) for port in operation.ports]),
+        outputs=tuple([_output_plan(output) for output in operation.outputs]),
+        returns=operation.returns,
+        gives_value=operation.gives_value,
+        is_async=operation.is_async,
+        doc=operation.doc,
+        options=operation.options,
+        cell=operation.cell,
+    )
+
+
+def _port_plan(port: Port) -> PortPlan:
+    return PortPlan(
+        name=port.name,
+        kind="data" if port.model is not None else "parameter",
+        model=port.model.name if port.model is not None else "",
+        shape=port.shape,
+        optional=port.optional,
+        passing=port.passing,
+        annotation=port.annotation,
+        default=port.default_text,
+        hint=port.hint,
+    )
+
+
+def _output_plan(output: Output) -> OutputPlan:
+    return OutputPlan(
+        model=output.model.name,
+        many=output.many,
+        optional=output.optional,
+        index=output.index,
+        annotation=output.annotation,
+    )
+
+
+def _as_written(port: Port) -> str:
+    if port.passing == "variadic":
+        inner = port.annotation.text.removeprefix("list[")[:-1] if port.annotation else ""
+        return f"*{port.name}: {inner}" if inner else f"*{port.name}"
+    return port.name + (f": {port.annotation.text}" if port.annotation else "") + _default(port)
 
 
 def _default(port: Port) -> str:
@@ -156,16 +243,22 @@ def make_operation(
 ) -> Operation:
     """Read a function's annotations.
 
+    What may be written for a model stands at `shape_of`. ``*args: M`` takes every value, as
+    ``list[M]`` does. A generator function is refused: its values would be used up by the first
+    operation that takes them, and be made outside of the operation's own run.
+
     Parameters
     ----------
     function
-        The user's function, sync or async.
+        The user's function, sync or async; or a bound method, a `functools.partial`, an instance
+        with ``__call__``. A model that a partial already gives is no port.
     name
         The operation's dotted name.
     inputs, outputs
-        Models (a class, a name or a list of them); inferred from annotations when left out.
-        ``inputs`` claims unannotated parameters: one model claims them all, several pair by
-        position. A model that no parameter takes orders the operation without passing data.
+        Models (a class, a name, either as ``list[…]``, or a list of them); inferred from
+        annotations when left out. ``inputs`` claims unannotated parameters: one model claims them
+        all, several pair by position. A model that no parameter takes orders the operation without
+        passing data.
     lenient
         Pair what can be paired instead of refusing a mismatch; for foreign operation objects.
 
@@ -175,11 +268,13 @@ def make_operation(
         When the name, the signature or a type makes no operation.
     """
     parse_name(name)
-    reader = _Reader(function, name)
+    if not lenient:
+        refuse_no_function(function, name)
+    reader = _Reader(function, name, lenient=lenient)
     parameters = reader.parameters()
     claimed, orders = _claim(parameters, _as_list(inputs), reader, lenient=lenient)
     ports = _passable(
-        reader.port(parameter, claimed.get(parameter.name)) for parameter in parameters
+        name, [reader.port(parameter, claimed.get(parameter.name)) for parameter in parameters]
     )
     returned, gives_value = reader.returned()
     return Operation(
@@ -197,6 +292,79 @@ def make_operation(
         doc=inspect.getdoc(function) or "" if not isinstance(function, functools.partial) else "",
         cell=cell,
     )
+
+
+def refuse_no_function(given: Any, name: str) -> None:
+    """Raise the error for what is no function, or is one that cannot be an operation.
+
+    Raises
+    ------
+    DeclarationError
+        For a class, a method that is bound to nothing, a generator function, and the like.
+    """
+    why = _why_no_function(given, f"pulpo.operation(name={name!r})")
+    if why:
+        called = getattr(given, "__qualname__", None) or repr(given)
+        raise DeclarationError(f"operation {name!r}: {called} {why}")
+
+
+def _why_no_function(given: Any, declare: str) -> str:
+    if isinstance(given, type):
+        own = given.__name__
+        return (
+            f"is a class. Declare a function that makes one, 'def make(…) -> {own}'; or, where "
+            f"its objects can be called, one of them: it = {own}(); {declare}(it)."
+        )
+    if isinstance(given, classmethod):
+        return _bound_below(given.__qualname__, declare, "is not bound to its class yet")
+    if not callable(given):
+        return f"is no function. Put @{declare} above a def."
+    call = getattr(type(given), "__call__", None)  # noqa: B004 - the method, not whether
+    if any(map(inspect.isgeneratorfunction, (given, call))) or any(
+        map(inspect.isasyncgenfunction, (given, call))
+    ):
+        return "yields its values. Collect them, and return a list: '-> list[Model]'."
+    if isinstance(given, functools._lru_cache_wrapper) and SyncAsyncDetector.is_async(
+        given.__wrapped__
+    ):
+        return (
+            "is async, and a coroutine that lru_cache keeps can be awaited only once. Let Prefect "
+            "keep the results: cache='inputs' (--cache inputs)."
+        )
+    return _why_no_bound_method(given, declare)
+
+
+def _why_no_bound_method(given: Any, declare: str) -> str:
+    owner, _, method = getattr(given, "__qualname__", "").rpartition(".")
+    if not isinstance(given, types.FunctionType) or not owner or owner.endswith("<locals>"):
+        return ""
+    first = next(iter(inspect.signature(given).parameters), "")
+    if first not in ("self", "cls"):
+        return ""
+    made = f"{owner}()" if first == "self" else owner
+    why = f"is a method, and nobody gives its {first!r}"
+    return _bound_below(f"{made}.{method}", declare, why)
+
+
+def _bound_below(method: str, declare: str, why: str) -> str:
+    name = method.rpartition(".")[2]  # a name of its own is what an export finds it by
+    return f"{why}. Bind it below the class: {name} = {method}; {declare}({name})."
+
+
+def _plain_function(function: Any) -> Any:
+    """Return the function behind partials, wrappers, bound methods and objects that are called."""
+    for _ in range(50):  # wrappers of wrappers; some object may wrap itself
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif isinstance(function, types.MethodType):
+            function = function.__func__
+        elif inspect.isroutine(function) or isinstance(function, type):
+            break
+        else:
+            function = type(function).__call__
+    return function
 
 
 def as_operation(given: Any) -> Operation:
@@ -266,8 +434,11 @@ def options_from_flags(flags: Mapping[str, Any]) -> TaskOptions:
     _check_cache(given.get("cache"))
     if "bind" in given:
         given["bind"] = _pairs(given["bind"])
-    for flag in ("retries", "retry_delay", "timeout"):
+    for flag in ("retries", "retry_delay", "timeout", "max_concurrency"):
         given.update(_number(flag, given))
+    on_error = given.get("on_element_error", "fail")
+    if on_error not in ("fail", "skip"):
+        raise DeclarationError(f"on_element_error is 'fail' or 'skip', not {on_error!r}.")
     strategy = given.get("strategy")
     if strategy not in (None, "thread", "process"):
         raise DeclarationError(f"strategy is 'thread' or 'process', not {strategy!r}.")
@@ -280,11 +451,12 @@ def _number(flag: str, given: Mapping[str, Any]) -> dict[str, Any]:
     value = given.get(flag)
     if value is None:
         return {}
-    whole = flag == "retries"
+    whole = flag in ("retries", "max_concurrency")
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         kind = "a whole number" if whole else "a number of seconds"
         raise DeclarationError(f"{flag} is {kind}, not {value!r}.")
-    if not math.isfinite(value) or value < 0 or (flag == "timeout" and value == 0):
+    positive = flag in ("timeout", "max_concurrency")
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
         raise DeclarationError(f"{flag} cannot be {value!r}; give a positive number.")
     return {flag: value if whole else float(value)}
 
@@ -316,19 +488,25 @@ def _pairs(bind: Any) -> tuple[tuple[str, str], ...]:
             f"{bind!r} does not."
         )
     for port, operations in items:
-        pairs.extend((port, operation) for operation in _texts("bind", operations))
+        name = normal(port) if isinstance(port, str) else port
+        pairs.extend((name, operation) for operation in _texts("bind", operations))
     return tuple(pairs)
 
 
-def _passable(ports: Iterable[Port]) -> tuple[Port, ...]:
+def _passable(name: str, ports: Sequence[Port]) -> tuple[Port, ...]:
     """Leave out the parameters whose default cannot be written down: the function keeps it."""
     kept: list[Port] = []
-    left_out = False
+    left_out = ""
     for port in ports:
         unwritten = port.default is not NO_DEFAULT and port.default_text is None
         if (unwritten and port.model is None) or (left_out and port.passing == "positional"):
-            left_out = True
+            left_out = port.name
             continue
+        if left_out and port.passing == "variadic":
+            raise DeclarationError(
+                f"operation {name!r}: the default of {left_out!r} cannot be written down, and "
+                f"*{port.name} comes after it. Put {left_out!r} behind *{port.name}."
+            )
         kept.append(replace(port, passing="keyword") if left_out else port)
     return tuple(kept)
 
@@ -362,9 +540,10 @@ class _LaterNames(dict[str, Any]):
 class _Reader:
     """Reads the signature of one function: resolved types, and the text they were written as."""
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, *, lenient: bool = False) -> None:
         self.function = function
         self.name = name
+        self.lenient = lenient
         try:
             self.signature = inspect.signature(function)
         except (TypeError, ValueError) as error:
@@ -372,8 +551,7 @@ class _Reader:
                 f"operation {name!r}: {function!r} has no signature to read. "
                 "Wrap it in a function with typed parameters."
             ) from error
-        plain = inspect.unwrap(function)
-        self.plain = plain if hasattr(plain, "__globals__") else getattr(plain, "func", plain)
+        self.plain = _plain_function(function)
         self.globals: dict[str, Any] = getattr(self.plain, "__globals__", {})
         self.module = self.globals.get("__name__", "")
         self.later: set[str] = set()
@@ -387,20 +565,37 @@ class _Reader:
         return _signature_source(self.plain)
 
     def parameters(self) -> list[inspect.Parameter]:
+        """Return the parameters that an operation can be given."""
+        fixed = getattr(self.function, "keywords", {})  # what a partial gives
         kept = []
         for parameter in self.signature.parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                star = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
-                if self.shape(parameter) is not None:
-                    model = parameter.annotation
-                    raise DeclarationError(
-                        f"operation {self.name!r}: the parameter {star}{parameter.name} takes a "
-                        f"model. Take a list instead: {parameter.name}: list["
-                        f"{getattr(model, '__name__', model)}]."
-                    )
+                shape = self._shape_of_rest(parameter)
+            else:
+                shape = self.shape(parameter)
+                if not (shape and parameter.name in fixed):
+                    kept.append(parameter)
                 continue
-            kept.append(parameter)
+            if shape is not None:
+                kept.append(parameter)
         return kept
+
+    def _shape_of_rest(self, parameter: inspect.Parameter) -> Shape | None:
+        """Return the shape of ``*args``, which takes every value; refuse models in ``**kwargs``."""
+        name, positional = parameter.name, parameter.kind is parameter.VAR_POSITIONAL
+        where = f"operation {self.name!r}: the parameter {'*' if positional else '**'}{name}"
+        kind = get_origin(self.type_of(parameter.annotation))
+        if getattr(kind, "__name__", "") == "Unpack" and not self.lenient:
+            raise DeclarationError(f"{where} is unpacked. Write its parameters one by one.")
+        shape = self.shape(parameter)
+        if shape is None or (positional and not shape.many):
+            return shape
+        if self.lenient:
+            return None
+        raise DeclarationError(
+            f"{where} takes {'lists of models' if positional else 'models by name'}. Take one list "
+            f"instead: {name}: list[{shape.model.name}]."
+        )
 
     def type_of(self, annotation: Any) -> Any:
         """Evaluate an annotation that is, or holds, text; unknown names stay a `ForwardRef`."""
@@ -418,28 +613,35 @@ class _Reader:
     def shape(self, parameter: inspect.Parameter) -> Shape | None:
         return self.shape_of(self.type_of(parameter.annotation), parameter.name)
 
-    def shape_of(self, type_: Any, where: str) -> Shape | None:
+    def shape_of(self, type_: Any, where: str, *, gives: bool = False) -> Shape | None:
         if type_ is inspect.Parameter.empty:
             return None
         try:
-            return shape_of(type_)
+            return shape_of(type_, gives=gives)
         except ModelError as error:
+            if self.lenient:
+                return None
             raise ModelError(f"operation {self.name!r}, {where}: {error}") from None
 
     def port(self, parameter: inspect.Parameter, claimed: ModelRef | Shape | None) -> Port:
         kinds: dict[Any, Passing] = {
             parameter.POSITIONAL_ONLY: "positional",
             parameter.KEYWORD_ONLY: "keyword",
+            parameter.VAR_POSITIONAL: "variadic",
         }
         shape = self.shape(parameter)
         model = shape.model if shape else None
-        how: Literal["one", "all", "any"] = "all" if shape and shape.many else "one"
-        optional = bool(shape and shape.optional)
+        rest = parameter.kind is parameter.VAR_POSITIONAL
+        how: Literal["one", "all", "any"] = "all" if shape and (shape.many or rest) else "one"
+        optional = bool(shape and shape.optional and not rest)  # *args leaves absent ones out
         if isinstance(claimed, Shape):
             model, how, optional = claimed.model, "all" if claimed.many else "one", claimed.optional
         elif claimed is not None:
             model, how = claimed, "any"
         type_ = self.type_of(parameter.annotation)
+        annotation = self.text(parameter.name, type_)
+        if rest and annotation is not None:
+            annotation = Text(f"list[{annotation.text}]", annotation.names)
         return Port(
             name=parameter.name,
             model=model,
@@ -448,7 +650,7 @@ class _Reader:
             passing=kinds.get(parameter.kind, "either"),
             type=type_,
             default=parameter.default,
-            annotation=self.text(parameter.name, type_),
+            annotation=annotation,
             default_text=self.default_text(parameter),
             hint="" if model else _newtype_hint(parameter.name, type_),
         )
@@ -467,7 +669,8 @@ class _Reader:
         whole = self.text("return")
         node = ast.parse(whole.text, mode="eval").body if whole else None
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
-            return self._text_of(node.slice.elts[place])
+            written = ast.unparse(node.value).rpartition(".")[2] in ("tuple", "Tuple")
+            return self._text_of(node.slice.elts[place]) if written else self._text_of_type(type_)
         return self._text_of_type(type_)
 
     def _text_of_code(self, code: str) -> Text | None:
@@ -568,7 +771,8 @@ def _parse_signature(function: Any) -> dict[str, ast.expr]:
     found: dict[str, ast.expr] = {}
     arguments = node.args
     plain = [*arguments.posonlyargs, *arguments.args]
-    for argument in [*plain, *arguments.kwonlyargs]:
+    rest = [arguments.vararg] if arguments.vararg is not None else []
+    for argument in [*plain, *rest, *arguments.kwonlyargs]:
         if argument.annotation is not None:
             found[argument.arg] = argument.annotation
     if node.returns is not None:
@@ -704,12 +908,22 @@ def _claim(
 
 
 def _claim_of(model: Any, reader: _Reader) -> ModelRef | Shape:
-    if isinstance(model, (str, ModelRef)):
-        return model_ref(model)
-    shape = reader.shape_of(model, "inputs=")
+    shape = _given_shape(model, reader)
     if shape is None:
         return model_ref(model)
     return shape if shape.many or shape.optional else shape.model
+
+
+def _given_shape(model: Any, reader: _Reader | None, *, gives: bool = False) -> Shape | None:
+    """Return what one of ``inputs=`` or ``outputs=`` says, ``"list[Raw]"`` being what it means."""
+    where = "outputs=" if gives else "inputs="
+    if isinstance(model, str):
+        if reader is None or model.strip().isidentifier():
+            return None  # a name means the model of that name, wherever it is defined
+        model = reader.type_of(model)
+    if isinstance(model, (str, ModelRef)):
+        return None
+    return reader.shape_of(model, where, gives=gives) if reader else shape_of(model, gives=gives)
 
 
 def _ref(claim: ModelRef | Shape) -> ModelRef:
@@ -726,10 +940,10 @@ def _among(model: ModelRef, taken: Iterable[ModelRef]) -> bool:
 def _outputs(
     returned: Any, declared_models: list[Any], reader: _Reader, *, declared: bool, lenient: bool
 ) -> tuple[Output, ...]:
-    inferred = _inferred_outputs(returned, reader)
+    inferred = _outputs_of(returned, reader)
     if not declared:
         return inferred
-    given = _declared_outputs(declared_models)
+    given = _declared_outputs(declared_models, reader)
     agree = all(_among(o.model, [i.model for i in inferred]) for o in given)
     if inferred and not agree and not lenient:
         says = ", ".join(output.model.name for output in inferred)
@@ -744,14 +958,15 @@ def _outputs(
     return tuple(o for o in inferred if _among(o.model, [g.model for g in given]))
 
 
-def _declared_outputs(models: list[Any]) -> tuple[Output, ...]:
+def _declared_outputs(models: list[Any], reader: _Reader | None = None) -> tuple[Output, ...]:
     outputs = []
     for place, model in enumerate(models):
-        shape = None if isinstance(model, (str, ModelRef)) else shape_of(model)
+        shape = _given_shape(model, reader, gives=True)
         outputs.append(
             Output(
                 model=shape.model if shape else model_ref(model),
                 many=bool(shape and shape.many),
+                sequence=bool(shape and shape.sequence),
                 optional=bool(shape and shape.optional),
                 index=place if len(models) > 1 else None,
             )
@@ -759,21 +974,39 @@ def _declared_outputs(models: list[Any]) -> tuple[Output, ...]:
     return tuple(outputs)
 
 
-def _inferred_outputs(returned: Any, reader: _Reader) -> tuple[Output, ...]:
-    if get_origin(returned) is tuple and Ellipsis not in get_args(returned):
-        outputs = []
-        for place, member in enumerate(get_args(returned)):
-            shape = reader.shape_of(member, "return")
-            if shape is not None:
-                outputs.append(_output(shape, place, reader.text_of_item(place, member)))
-        return tuple(outputs)
-    shape = reader.shape_of(returned, "return")
-    return (_output(shape, None, reader.text("return")),) if shape is not None else ()
+def _outputs_of(returned: Any, reader: _Reader) -> tuple[Output, ...]:
+    try:
+        items = _items(returned)
+    except ModelError as error:
+        raise ModelError(f"operation {reader.name!r}, return: {error}") from None
+    if items is None:
+        shape = reader.shape_of(returned, "return", gives=True)
+        return (_output(shape, None, reader.text("return")),) if shape is not None else ()
+    outputs = []
+    for place, member in enumerate(items):
+        shape = reader.shape_of(member, "return", gives=True)
+        if shape is not None:
+            outputs.append(_output(shape, place, reader.text_of_item(place, member)))
+    return tuple(outputs)
+
+
+def _items(returned: Any) -> tuple[Any, ...] | None:
+    """Return the members of a returned tuple, each of which may be a model by itself."""
+    returned = unaliased(returned)
+    if get_origin(returned) is typing.Annotated and not is_model(returned):
+        return _items(get_args(returned)[0])
+    members = get_args(returned) if get_origin(returned) is tuple else ()
+    return None if not members or Ellipsis in members else members
 
 
 def _output(shape: Shape, index: int | None, text: Text | None) -> Output:
     return Output(
-        model=shape.model, many=shape.many, optional=shape.optional, index=index, annotation=text
+        model=shape.model,
+        many=shape.many,
+        sequence=shape.sequence,
+        optional=shape.optional,
+        index=index,
+        annotation=text,
     )
 
 
@@ -804,7 +1037,11 @@ class SyncAsyncDetector:
 
         @functools.wraps(function)
         async def in_thread(*args: Any, **kwargs: Any) -> Any:
-            return await asyncio.to_thread(function, *args, **kwargs)
+            import asyncio  # a sixth of what loading pulpo takes, where no kernel runs
+
+            given = await asyncio.to_thread(function, *args, **kwargs)
+            # A plain wrapper around an async function gives a coroutine.
+            return await given if inspect.iscoroutine(given) else given
 
         return in_thread, True
 

@@ -34,6 +34,7 @@ __all__ = [
     "OutputPlan",
     "Parameter",
     "PortPlan",
+    "Runner",
     "Source",
     "Step",
     "TaskOptions",
@@ -72,14 +73,15 @@ class TaskOptions:
     after: tuple[str, ...] = ()
     bind: tuple[tuple[str, str], ...] = ()
     strategy: Literal["thread", "process"] | None = None
+    max_concurrency: int | None = None
+    on_element_error: Literal["fail", "skip"] = "fail"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
+class Value(NamedTuple):
     """One result: an operation's, or one item of it when it returns a tuple of models."""
 
     operation: str
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # hides tuple.index
 
 
 class PortPlan(NamedTuple):
@@ -92,9 +94,12 @@ class PortPlan(NamedTuple):
     shape
         For data: ``"one"`` (``M``), ``"all"`` (``list[M]``) or ``"any"`` (unannotated).
     passing
-        How Python wants it: ``"positional"``, ``"either"`` or ``"keyword"``.
+        How Python wants it: ``"positional"``, ``"either"``, ``"keyword"`` or ``"variadic"``: a
+        list that goes to ``*args``.
     missing
         True when nobody produces the model, so that a person has to give it.
+    mapped
+        True when it takes one of many: the operation runs once for each element.
     """
 
     name: str
@@ -102,22 +107,27 @@ class PortPlan(NamedTuple):
     model: str = ""
     shape: Literal["one", "all", "any"] = "one"
     optional: bool = False
-    passing: Literal["positional", "either", "keyword"] = "either"
+    passing: Literal["positional", "either", "keyword", "variadic"] = "either"
     annotation: Text | None = None
     default: Text | None = None
     missing: bool = False
     hint: str = ""
+    mapped: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputPlan:
-    """One model that an operation gives; ``index`` is its place in a returned tuple."""
+class OutputPlan(NamedTuple):
+    """One model that an operation gives; ``index`` is its place in a returned tuple.
+
+    ``many`` is true for ``list[M]``, and for what an operation gives that runs once per element;
+    ``flat`` when it does so and gives a list each time: all of them are made one.
+    """
 
     model: str
     many: bool = False
     optional: bool = False
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # hides tuple.index
     annotation: Text | None = None
+    flat: bool = False
 
 
 class Node(NamedTuple):
@@ -135,9 +145,13 @@ class Node(NamedTuple):
     cell: str = ""
     stale: bool = False
 
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The ports that take one of many; empty unless the operation runs once per element."""
+        return tuple(port.name for port in self.ports if port.mapped)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
+
+class Edge(NamedTuple):
     """``source`` runs before ``target``.
 
     ``kind`` is ``"data"``, ``"order"`` (``--after``, or a model that no parameter takes) or
@@ -149,12 +163,11 @@ class Edge:
     port: str = ""
     model: str = ""
     kind: Literal["data", "order", "candidate"] = "data"
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # hides tuple.index
     many: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A flow's parameter.
 
     ``value`` is the operation's result that it stands for when a parent flow passes it; None for
@@ -197,6 +210,7 @@ class Nothing:
     """None, for an optional port that nobody feeds."""
 
 
+Runner = Literal["async", "threads", "process", "dask", "ray"]
 Source = FromParameter | FromResult | FromList | Nothing
 
 
@@ -259,12 +273,17 @@ class FlowDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orchestration:
-    """The whole plan, in registration order."""
+    """The whole plan, in registration order.
+
+    ``runner`` is where the operations run: ``"async"`` on the flow's own event loop, else by that
+    task runner.
+    """
 
     operations: tuple[Node, ...] = ()
     edges: tuple[Edge, ...] = ()
     flows: tuple[FlowDefinition, ...] = ()
     problems: tuple[Problem, ...] = ()
+    runner: Runner = "async"
 
     @property
     def is_valid(self) -> bool:

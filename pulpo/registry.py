@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from .errors import DeclarationError, UnknownNameError, did_you_mean
 from .names import parse_name
-from .operations import Operation, OperationLike, as_operation, make_operation, options_from_flags
+from .operations import (
+    Operation,
+    OperationLike,
+    as_operation,
+    make_operation,
+    options_from_flags,
+    refuse_no_function,
+)
 
 __all__ = ["OperationRegistry", "default_registry", "operation"]
 
@@ -41,6 +50,7 @@ class OperationRegistry:
         self._operations: dict[str, Any] = {}
         self._listeners: list[Callable[[], None]] = []
         self._version = 0
+        self._names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         #: Where the next declaration stands, such as ``"cell 4"``; kept up to date by the magics.
         self.cell = ""
 
@@ -56,6 +66,7 @@ class OperationRegistry:
         if not isinstance(operation, Operation):
             as_operation(operation)  # refuses what is none
         self._operations[operation.name] = operation
+        self._remember(operation)
         self._changed()
         return operation
 
@@ -96,7 +107,19 @@ class OperationRegistry:
         """Put ``new`` in the place of the operation called ``old``."""
         items = [(n, o) for n, o in self._operations.items() if n == old or n != new.name]
         self._operations = dict((new.name, new) if n == old else (n, o) for n, o in items)
+        self._remember(new)
         self._changed()
+
+    def name_of(self, function: object) -> str:
+        """Return the operation whose function this is, or was; ``""`` when it was none's."""
+        try:
+            return self._names.get(function, "")
+        except TypeError:  # some callables have no hash, or no weak reference
+            return ""
+
+    def _remember(self, operation: OperationLike | Operation) -> None:
+        with contextlib.suppress(TypeError):
+            self._names[operation.function] = operation.name
 
     @property
     def version(self) -> int:
@@ -189,9 +212,7 @@ def operation(
         parse_name(name)
 
     def declare(function: F) -> F:
-        given: object = function
-        if not callable(given) or isinstance(given, type):
-            raise DeclarationError(f"@operation stands above a function, and {given!r} is none.")
+        refuse_no_function(function, name or str(getattr(function, "__name__", "…")))
         own = name or getattr(function, "__name__", "")
         if not own:
             raise DeclarationError(f"{function!r} has no name of its own: give one with name=.")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import inspect
 import linecache
 import os
+import re
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, get_args
 
 from .carry import Recorder
 from .errors import (
+    CarryError,
+    ExportError,
     MissingInputError,
     NoSourceError,
     Problem,
+    PulpoError,
     UnknownNameError,
     UsageError,
     did_you_mean,
@@ -28,17 +32,55 @@ from .operations import (
     as_operation,
     make_operation,
     options_from_flags,
-    returns_a_value,
 )
+from .plan import Runner
 from .registry import OperationRegistry, default_registry
-from .reports import Declared, Exported, Listing, Preview, Report, SourceView
+from .reports import Checked, Declared, Diff, Exported, Listing, Preview, Report, SourceView
 
 if TYPE_CHECKING:
+    from .backends.document import Manifest, PlanDocument
     from .backends.render import Picture
-    from .plan import FlowDefinition, Orchestration
+    from .checks import Subject
+    from .compiler import Selection
+    from .exports import EarlierFlow, Existing
+    from .plan import Edge, FlowDefinition, Orchestration, Parameter
     from .runs import Run
 
-__all__ = ["Session", "current"]
+__all__ = ["RUNNERS", "Part", "Session", "current"]
+
+#: Where operations may run.
+RUNNERS: tuple[str, ...] = get_args(Runner)
+
+
+class Part(TypedDict, total=False):
+    """Which operations are wanted, and as what kind of flows; by default all, nested, async.
+
+    Parameters
+    ----------
+    upto, from_, only
+        Names of operations: these and all that they need; these and all that need them; these
+        alone. ``upto`` with ``from_`` is what lies between, ``only`` is in addition. Each is a
+        text (several names separated by commas) or several texts.
+    flat
+        One flow without nesting.
+    runner
+        Where the operations run: one of `RUNNERS`.
+    """
+
+    upto: str | Iterable[str]
+    from_: str | Iterable[str]
+    only: str | Iterable[str]
+    flat: bool
+    runner: Runner
+
+
+class _Kept(NamedTuple):
+    """A result that runs left: what made it, in which run, and whose results a person gave then."""
+
+    declared: Any
+    value: Any
+    number: int
+    given: frozenset[str] = frozenset()
 
 
 class Session:
@@ -61,17 +103,28 @@ class Session:
         self.namespace = namespace
         self.recorder = Recorder(namespace)
         self.last_run: Run | None = None
-        # By operation: what ran, its result, and the number of the run that made it.
-        self._ran: dict[str, tuple[Any, Any, int]] = {}
+        self._ran: dict[str, _Kept] = {}
         self._runs = 0
         self._cells: dict[str, str] = {}
-        self._compiled: tuple[int, bool, Orchestration] | None = None
+        self._anchors: dict[str, str] = {}
+        #: The plans of one version of the registry, by how they were asked for.
+        self._compiled: tuple[int, dict[Any, Orchestration]] = (-1, {})
+        #: What is stale, at one point of the record, and the plans in which that is marked.
+        self._stale: tuple[Any, tuple[Problem, ...], dict[int, Orchestration]] = (None, (), {})
 
     def attach(self, namespace: dict[str, Any]) -> None:
         """Work on this namespace from now on, with a record of its own."""
         if namespace is not self.namespace:
             self.namespace = namespace
             self.recorder = Recorder(namespace)
+
+    def note_cell(self, place: str, identity: str) -> None:
+        """Remember the frontend's id of the cell that runs as ``place``, for links to it.
+
+        Only an id as Jupyter gives them: others, such as an editor's URL, are no anchor in a page.
+        """
+        if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", identity):
+            self._anchors[place] = f"#cell-id={identity}"
 
     # - declaring -
 
@@ -161,31 +214,125 @@ class Session:
         """The operations, in order."""
         return [as_operation(operation) for operation in self.registry.list_all()]
 
-    def plan(self, *, flat: bool = False) -> Orchestration:
-        """Return the plan of the session as it is now."""
+    def plan(
+        self,
+        *,
+        flat: bool = False,
+        runner: Runner = "async",
+        selection: Selection | None = None,
+    ) -> Orchestration:
+        """Return the plan of the session, or of a part of it, as it is now.
+
+        Parameters
+        ----------
+        flat
+            One flow without nesting.
+        runner
+            Where the operations run.
+        selection
+            The part that is wanted; everything when left out.
+
+        Raises
+        ------
+        UnknownNameError, UsageError
+            When the selection names what does not exist, or leaves nothing.
+        """
         from .compiler import compile_plan
 
+        if runner not in RUNNERS:
+            hint = did_you_mean(str(runner), RUNNERS)
+            raise UsageError(f"runner is one of {', '.join(RUNNERS)}, not {runner!r}.{hint}")
         version = self.registry.version
-        if self._compiled is None or self._compiled[:2] != (version, flat):
-            self._compiled = (version, flat, compile_plan(self.operations, flat=flat))
-        return self._compiled[2]
+        if self._compiled[0] != version:
+            self._compiled = (version, {})
+        known = self._compiled[1]
+        how = (flat, runner, selection)
+        if how not in known:
+            known[how] = compile_plan(
+                self.operations, flat=flat, runner=runner, selection=selection
+            )
+        return self._with_stale(known[how])
 
-    def compile(self, *, flat: bool = False) -> Report:
-        """Return what flows come out and what is wrong; problems do not raise."""
-        plan = self.plan(flat=flat)
-        return Report(orchestration=plan, problems=self._problems(plan))
+    def stale(self) -> tuple[Problem, ...]:
+        """Return a problem for each operation that was defined against an older model."""
+        from .checks import stale
 
-    def check(self) -> Report:
-        """Return the problems alone."""
+        # What is stale changes with any cell, and no cell but that which looks waits for it.
+        at = (self.registry.version, self.recorder, len(self.recorder.statements))
+        if self._stale[0] != at:
+            self._stale = (at, stale(self.operations, self.recorder), {})
+        return self._stale[1]
+
+    def _with_stale(self, plan: Orchestration) -> Orchestration:
+        names = {problem.operation for problem in self.stale()}
+        if not names:
+            return plan
+        marked = self._stale[2]
+        if id(plan) not in marked:  # plans live as long as the version of the registry
+            nodes = tuple(n._replace(stale=n.name in names) for n in plan.operations)
+            marked[id(plan)] = replace(plan, operations=nodes)
+        return marked[id(plan)]
+
+    def part(self, part: Part) -> Orchestration:
+        """Return the plan of a part of the session; see `plan`.
+
+        Raises
+        ------
+        UnknownNameError, UsageError
+            When the part names what does not exist, or leaves nothing.
+        """
+        return self.plan(
+            flat=part.get("flat", False),
+            runner=part.get("runner", "async"),
+            selection=_selection(part),
+        )
+
+    def compile(self, **part: Unpack[Part]) -> Report:
+        """Return what flows come out and what is wrong; problems of operations do not raise."""
+        plan = self.part(part)
+        cuts = _cuts(plan) if _selection(part) else ()
+        return Report(orchestration=plan, problems=(*self._problems(plan), *cuts))
+
+    def check(self) -> Checked:
+        """Return every problem, with what only this looks for: blocking calls, shadowed names."""
+        from .checks import check, in_order
+
         plan = self.plan()
-        return Report(orchestration=plan, problems=self._problems(plan), flows=False)
+        problems = (*plan.problems, *self.stale(), *check(self._subject(plan)))
+        return Checked(orchestration=plan, problems=in_order(plan, problems))
 
     def _problems(self, plan: Orchestration) -> tuple[Problem, ...]:
-        lost = [o for o in self.operations if not o.gives_value and returns_a_value(o.function)]
-        return (*plan.problems, *map(_lost_result, lost), *_bare_types(plan))
+        from .checks import hints
 
-    def graph(self, view: str = "both", *, flow: str | None = None) -> Picture:
-        """Return the picture of the session, or of one flow.
+        subject = self._subject(plan)
+        names = {operation.name for operation in subject.operations}
+        stale = (problem for problem in self.stale() if problem.operation in names)
+        return (*plan.problems, *stale, *hints(subject))
+
+    def _subject(self, plan: Orchestration) -> Subject:
+        from .checks import Subject
+
+        names = {node.name for node in plan.operations}
+        return Subject(
+            operations=tuple(each for each in self.operations if each.name in names),
+            plan=plan,
+            recorder=self.recorder,
+            operation_of=self.registry.name_of,
+        )
+
+    def graph(
+        self,
+        view: str = "both",
+        *,
+        flow: str | None = None,
+        depth: int | None = None,
+        around: str | None = None,
+        hops: int | None = None,
+        **part: Unpack[Part],
+    ) -> Picture:
+        """Return the picture of the session, of one flow, or of a part.
+
+        Neighbours of what is drawn are pale, so that one sees where it was cut.
 
         Parameters
         ----------
@@ -193,12 +340,26 @@ class Session:
             ``"both"`` (the dataflow, with groups as frames), ``"dataflow"`` or ``"hierarchy"``.
         flow
             A flow's name or a group; everything when left out.
+        depth
+            How many levels of names are drawn; a group at the last one is one node.
+        around, hops
+            One operation, with what is so many edges away from it (1 when left out).
+
+        Raises
+        ------
+        UnknownNameError, UsageError
+            When there is no such flow or operation, or the numbers make no sense.
         """
         from .backends.render import draw
 
-        plan = self.plan()
-        name = self.flow(flow, plan).name if flow else None
-        return draw(plan, view, flow=name)
+        plan, shown = self.plan(), None
+        if flow or _selection(part):
+            wanted = self.part(part)
+            # The flows are the selection's, and what is around them the session's.
+            plan, shown = replace(plan, flows=wanted.flows), self.flow(flow, wanted).name
+        cells = {node.name: self._anchors.get(node.cell, "") for node in plan.operations}
+        links = {name: anchor for name, anchor in cells.items() if anchor}
+        return draw(plan, view, flow=shown, depth=depth, around=around, hops=hops, links=links)
 
     def listing(self, what: str = "operations") -> Listing:
         """Return a table of the ``"operations"``, ``"models"`` or ``"flows"``."""
@@ -214,8 +375,8 @@ class Session:
             )
         return _source_view(as_operation(operation), self.plan())
 
-    def preview(self, flow: str | None = None, *, flat: bool = False) -> Preview:
-        """Return the generated Prefect code of one flow with its subflows, or of all flows.
+    def preview(self, flow: str | None = None, **part: Unpack[Part]) -> Preview:
+        """Return the generated Prefect code of one flow, or of all flows.
 
         Raises
         ------
@@ -224,7 +385,7 @@ class Session:
         """
         from .backends.prefect import generate_flow
 
-        plan = self.plan(flat=flat)
+        plan = self.part(part)
         if flow is None:
             names = [each.name for each in plan.flows]
             blocked = [each.name for each in plan.flows if each.blocked]
@@ -239,13 +400,12 @@ class Session:
         Raises
         ------
         UnknownNameError
-            When there is none; an operation's name says which flow runs it.
+            When there is none; an operation's name says how to run it.
+        UsageError
+            When nothing of it is in the part that ``plan`` is of.
         """
         if not plan.flows:
-            raise UnknownNameError(
-                "there are no operations yet: write '%%operation NAME' above a cell with a "
-                "function, or decorate one with @pulpo.operation(name=…)."
-            )
+            raise UnknownNameError(_NO_OPERATIONS)
         wanted = text or "main_flow"
         for flow in plan.flows:
             if wanted == flow.name or (wanted == flow.hierarchy_path and wanted):
@@ -254,11 +414,17 @@ class Session:
             raise UsageError(f"FLOW is a group or a flow; give a value by '--param {wanted}'.")
         known = [*(f.hierarchy_path for f in plan.flows if f.hierarchy_path)]
         known += [f.name for f in plan.flows]
-        if plan.get_operation(wanted):
-            runs = next(f.name for f in plan.flows if wanted in f.covers)
+        if wanted in self.registry:
             raise UnknownNameError(
-                f"{wanted!r} is an operation, and FLOW is a group or a flow: {runs} runs it.",
+                f"{wanted!r} is an operation, and FLOW is a group or a flow: use --only {wanted}, "
+                f"or --upto {wanted} for all that it needs too.",
                 candidates=tuple(known),
+            )
+        selected = [node.name for node in plan.operations]
+        whole = [f for f in self.plan().flows if wanted in (f.name, f.hierarchy_path)]
+        if whole and set(selected).isdisjoint(whole[0].covers):
+            raise UsageError(
+                f"nothing of {wanted!r} is in the selection, which has {_some(selected)}."
             )
         group = f"{wanted}."
         if any(node.name.startswith(group) for node in plan.operations):
@@ -279,13 +445,14 @@ class Session:
         from importlib.metadata import version
 
         plan = self.plan()
-        errors = sum(problem.severity == "error" for problem in plan.problems)
+        problems = self._problems(plan)
+        errors = sum(problem.severity == "error" for problem in problems)
         run = self.last_run
         server = os.environ.get("PREFECT_API_URL", "")
         rows = [
             ("operations", str(len(plan.operations))),
             ("flows", str(len(plan.flows))),
-            ("problems", f"{errors} errors, {len(plan.problems) - errors} others"),
+            ("problems", f"{errors} errors, {len(problems) - errors} others"),
             ("last run", f"{run.flow}: {run.state}" if run is not None else "none"),
             (
                 "Prefect",
@@ -305,15 +472,18 @@ class Session:
         flow: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         *,
-        flat: bool = False,
         on_change: Callable[[Run], None] | None = None,
+        **part: Unpack[Part],
     ) -> Run:
         """Run a flow on Prefect, in this process, and return its results.
+
+        What it takes from operations outside of it comes from ``parameters``, else from an
+        earlier run (see `Run.notes`) unless that is stale.
 
         Parameters
         ----------
         flow
-            A group or a flow's name; everything when left out.
+            A group or a flow's name; everything when left out. With a selection: its part of that.
         parameters
             Values by the name of the flow parameter. Text is converted to the parameter's type.
         on_change
@@ -326,7 +496,7 @@ class Session:
         """
         from . import runner
 
-        job = self._job(flow, parameters, flat=flat, on_change=on_change)
+        job = self._job(flow, parameters, part, on_change)
         return runner.run_flow_blocking(*job.positional(), **job.options())
 
     async def arun(
@@ -334,26 +504,25 @@ class Session:
         flow: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         *,
-        flat: bool = False,
         on_change: Callable[[Run], None] | None = None,
+        **part: Unpack[Part],
     ) -> Run:
         """Do the same as `run`, on the event loop that awaits this."""
         from . import runner
 
-        job = self._job(flow, parameters, flat=flat, on_change=on_change)
+        job = self._job(flow, parameters, part, on_change)
         return await runner.run_flow(*job.positional(), **job.options())
 
     def _job(
         self,
         flow: str | None,
         parameters: Mapping[str, Any] | None,
-        *,
-        flat: bool,
+        part: Part,
         on_change: Callable[[Run], None] | None,
     ) -> _Job:
         from .backends.prefect import blocked_error, generate_modules
 
-        plan = self.plan(flat=flat)
+        plan = self.part(part)
         chosen = self.flow(flow, plan)
         if chosen.blocked:
             raise blocked_error(chosen.name, chosen.blocked)
@@ -364,6 +533,7 @@ class Session:
             for parameter in chosen.parameters
             if parameter.name in kept and parameter.value
         )
+        by_hand = _sources(chosen, given) - _sources(chosen, kept)
         given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
         declared = {name: self.registry.get(name) for name in operations}
@@ -373,7 +543,9 @@ class Session:
         def changed(run: Run) -> None:
             self.last_run = run
             run.notes = notes
-            self._ran.update({name: (declared[name], run[name], number) for name in run})
+            self._ran.update(
+                {name: _Kept(declared[name], run[name], number, by_hand) for name in run}
+            )
             if on_change is not None:
                 on_change(run)
 
@@ -398,39 +570,40 @@ class Session:
             if not self._is_fresh(value.operation):
                 missing.append(parameter)
                 continue
-            _, result, _ = self._ran[value.operation]
+            result = self._ran[value.operation].value
             found[parameter.name] = result if value.index is None else result[value.index]
-        if missing:
-            names = ", ".join(
-                f"{p.name} (the result of {p.value.operation})" for p in missing if p.value
-            )
-            raise MissingInputError(
-                f"{flow.name} needs {names}, and no run of this session has that as it is now. "
-                f"Run everything with '%pulpo run', or give --param {missing[0].name}=@variable.",
-                missing=tuple(p.name for p in missing),
-            )
+        known = {parameter.name for parameter in flow.parameters}
+        if missing and known.issuperset(given):  # else a name is mistyped, which the runner tells
+            raise _missing_error(flow, missing)
         return found
 
     def _is_fresh(self, name: str) -> bool:
         """Return whether the kept result came from this operation, and its inputs, as they are.
 
-        An input that was made again since, by whatever run, makes it stale.
+        An input that was made again since, by whatever run, makes it stale; so does an edit of
+        what made an input, unless a person gave that input.
         """
-        needs: dict[str, list[str]] = {}
-        for edge in self.plan().edges:
-            needs.setdefault(edge.target, []).append(edge.source)
+        plan = self.plan()
+        stale = {node.name for node in plan.operations if node.stale}
+        needs: dict[str, list[Edge]] = {}
+        for edge in plan.edges:
+            needs.setdefault(edge.target, []).append(edge)
         seen, todo = set(), [name]
         while todo:
             each = todo.pop()
             if each in seen:
                 continue
             seen.add(each)
-            if each not in self._ran or self._ran[each][0] is not self.registry.get(each):
+            kept = self._ran.get(each)
+            if kept is None or kept.declared is not self.registry.get(each) or each in stale:
                 return False
-            sources = needs.get(each, ())
-            if any(s in self._ran and self._ran[s][2] > self._ran[each][2] for s in sources):
-                return False
-            todo.extend(sources)
+            for edge in needs.get(each, ()):
+                source = self._ran.get(edge.source)
+                if source is not None and source.number > kept.number:
+                    return False
+                if edge.source in kept.given or (edge.kind == "order" and source is None):
+                    continue
+                todo.append(edge.source)
         return True
 
     # - exporting -
@@ -442,8 +615,13 @@ class Session:
         force: bool = False,
         flow: str | None = None,
         shown_as: str = "",
+        **part: Unpack[Part],
     ) -> Exported:
         """Write the flows, and the source that they need, where they run without the notebook.
+
+        An export of one flow, or of a selection, leaves no other flow of the folder behind or
+        broken: those are made anew with it, as they were asked for. Where that cannot be, nothing
+        is written; see docs/decisions/0005-partial-exports.md.
 
         Parameters
         ----------
@@ -452,7 +630,7 @@ class Session:
         force
             Replace files that were edited by hand, keeping them as ``NAME.bak``.
         flow
-            A group or a flow's name; everything when left out.
+            A group or a flow's name; everything when left out. With a selection: its part of that.
         shown_as
             What the answer calls the folder; what was given when left out.
 
@@ -460,62 +638,229 @@ class Session:
         ------
         BlockedFlowError, CarryError, SecretError, EditedFileError, ExportError
             Nothing was written then.
+        UnknownNameError, UsageError
+            For a flow or a selection that does not exist; nothing was written then, either.
         """
-        from .carry import verify
         from .exports import write_export
-        from .settings import load_settings, package_of
+        from .settings import load_settings
 
         target = Path(folder) if folder is not None else load_settings().cache_dir
-        package = package_of(target)
-        plan = self._exportable(flow)
-        carried = self._carry(plan, target.absolute().parent)
-        files = _files(plan, package, carried)
-        verify(files["operations.py"], target.absolute().parent)
-        written = write_export(target, files, _manifest(plan, carried, package), force=force)
-        flows = tuple(each.name for each in plan.flows if not each.blocked)
+        made = self._made(target, flow, part)
+        written = write_export(target, made.files, made.manifest, force=force)
+        flows = tuple(each.name for each in made.chosen.flows if not each.blocked)
         shown = shown_as or target.as_posix()
-        main = "main_flow" if "main_flow" in flows else flows[-1]
         return Exported(
             folder=written.folder,
             files=written.files,
             flows=flows,
+            kept=tuple(each.name for each in made.plan.flows if each.name not in flows),
             removed=written.removed,
             backed_up=written.backed_up,
-            warnings=carried.warnings,
-            packages=carried.packages,
+            warnings=made.carried.warnings,
+            packages=made.carried.packages,
             shown_as=shown,
-            usage=_usage(plan, main, shown),
+            usage=_usage(made.chosen, made.flow, shown),
         )
 
-    def _exportable(self, flow: str | None) -> Orchestration:
-        """Return the part of the plan that is to be exported, or raise what blocks it."""
-        from .backends.prefect import blocked_error
+    def _made(self, target: Path, flow: str | None, part: Part) -> _Made:
+        """Return what an export into a folder consists of; nothing is written."""
+        from .carry import verify
+        from .exports import flow_files, together
+        from .settings import package_of
 
-        plan = self.plan()
+        package = package_of(target)
+        chosen, name = self._exportable(flow, part)
+        pieces = [_Piece(chosen, _asked(part))]
+        if name != "main_flow" or _selection(part):
+            pieces += self._kept_flows(target, chosen)
+        plan = together(self.plan(), [piece.plan for piece in pieces])
+        files = flow_files(plan, [piece.plan for piece in pieces], package)
+        carried = self._carry_all(plan, chosen, target)
+        files["operations.py"] = _operations_text(plan, carried)
+        verify(files["operations.py"], target.absolute().parent)
+        asked = {each.name: p.asked for p in reversed(pieces) for each in p.plan.flows}
+        return _Made(
+            chosen=chosen,
+            flow=name,
+            plan=plan,
+            carried=carried,
+            files=files,
+            manifest=_manifest(plan, carried, package, asked),
+        )
+
+    def _exportable(self, flow: str | None, part: Part) -> tuple[Orchestration, str]:
+        """Return what is to be exported, and the flow it is for, or raise what blocks it."""
+        from .backends.prefect import blocked_error
+        from .exports import restricted
+
+        plan = self.part(part)
         chosen = self.flow(flow, plan)
         if chosen.blocked:
             free = [each.hierarchy_path for each in plan.flows if not each.blocked]
             hint = [path for path in free if path]
             error = blocked_error(chosen.name, chosen.blocked)
-            if hint and not flow:
+            if hint and not flow and not _selection(part):
                 raise type(error)(
                     f"{error} What works can be exported: %pulpo export {hint[0]}.",
                     problems=error.problems,
                 )
             raise error
-        if flow is None or chosen.name == "main_flow":
-            return plan
-        names = {chosen.name}
-        for each in reversed(plan.flows):  # parents stand behind their children
-            if each.name in names:
-                names.update(each.subflows)
-        covered = set(chosen.covers)
+        everything = chosen.name == "main_flow"
+        return plan if everything else restricted(plan, [chosen.name]), chosen.name
+
+    def _kept_flows(self, folder: Path, chosen: Orchestration) -> list[_Piece]:
+        """Return the other flows of the folder, made anew as each was asked for."""
+        from .exports import OWN_FOLDER, earlier_flows, refusal
+
+        earlier = earlier_flows(folder)
+        for flow in chosen.flows:
+            old = earlier.pop(flow.name, None)
+            lost = [] if old is None or old.is_selected else {*old.operations} - {*flow.covers}
+            left = [name for name in self._names() if name in lost]
+            if left:
+                raise refusal(
+                    f"{flow.name} in {folder.name}/ runs {_some(left)} too, and this part of it "
+                    "would take its place.",
+                    f"Export everything, {OWN_FOLDER}",
+                )
+        return [self._made_anew(folder, flows) for flows in _alike(earlier.values())]
+
+    def _made_anew(self, folder: Path, flows: list[EarlierFlow]) -> _Piece:
+        """Return flows of one earlier export as the session has them now, or refuse."""
+        from .exports import OWN_FOLDER, refusal, restricted
+
+        def no(flow: EarlierFlow, why: str, fix: str = "Export everything") -> ExportError:
+            there = f"{folder.name}/ has {flow.name} too, which a partial export makes anew"
+            return refusal(f"{there}, but {why}", f"{fix}, {OWN_FOLDER}")
+
+        for flow in flows:
+            gone = [name for name in flow.operations if name not in self.registry]
+            if gone:
+                raise no(flow, f"this session has no {_some(gone)}.")
+        asked = dict(flows[0].part)
+        try:
+            plan = self.part(_part(asked))
+        except (UnknownNameError, UsageError) as error:
+            raise no(flows[0], f"{error}") from error
+        for flow in flows:
+            now = plan.get_flow(flow.name)
+            if now is None:
+                raise no(flow, "it has no flow any more.")
+            if now.blocked:
+                raise no(flow, f"an error blocks it: {now.blocked[0].message}", "Mend that")
+        return _Piece(restricted(plan, [flow.name for flow in flows]), asked)
+
+    def diff(self, folder: str | Path | None = None, *, shown_as: str = "") -> Diff:
+        """Return what changed since the last export: what it has, against what it would have now.
+
+        An export of some flows is compared with those flows alone. Nothing is written.
+
+        Parameters
+        ----------
+        folder
+            The export folder; ``run_cache`` (or what the settings say) when left out.
+        shown_as
+            What the answer calls the folder; what was given when left out.
+
+        Raises
+        ------
+        ExportError
+            When the folder's manifest cannot be read.
+        SettingsError
+            When the folder's name could be no package's.
+        """
+        from .exports import earlier_flows, read_export
+        from .settings import load_settings, package_of
+
+        target = Path(folder) if folder is not None else load_settings().cache_dir
+        package_of(target)
+        shown = shown_as or target.as_posix()
+        there = read_export(target)
+        if there is None:
+            return Diff(folder=shown, exported=False)
+        manifest = _read_manifest(there.manifest, target.name)
+        plans, refused = self._as_exported(_alike(earlier_flows(target).values()))
         return replace(
-            plan,
-            flows=tuple(each for each in plan.flows if each.name in names),
-            operations=tuple(node for node in plan.operations if node.name in covered),
-            edges=tuple(e for e in plan.edges if e.source in covered and e.target in covered),
+            self._compared(target, there, manifest.plan, plans, refused, shown),
+            notes=_version_notes(manifest),
         )
+
+    def _as_exported(
+        self, earlier: Iterable[list[EarlierFlow]]
+    ) -> tuple[list[Orchestration], list[str]]:
+        """Return the plans that an export was made from as they are now, and what stops them."""
+        from .backends.prefect import blocked_error
+        from .exports import restricted
+
+        plans, refused = [], []
+        for flows in earlier:
+            try:
+                plan = self.part(_part(flows[0].part))
+            except (UnknownNameError, UsageError) as error:
+                refused.append(str(error))
+                continue
+            names = [flow.name for flow in flows if plan.get_flow(flow.name)]
+            plan = plan if "main_flow" in names else restricted(plan, names)
+            plans.append(plan)
+            blocked = [flow for flow in plan.flows if flow.blocked]
+            refused += [str(blocked_error(flow.name, flow.blocked)) for flow in blocked[:1]]
+        if not self.operations:
+            refused.append(_NO_OPERATIONS)
+        return plans, refused
+
+    def _compared(
+        self,
+        target: Path,
+        there: Existing,
+        old: PlanDocument,
+        plans: list[Orchestration],
+        refused: list[str],
+        shown: str,
+    ) -> Diff:
+        from . import changes
+        from .backends.document import describe, lasting
+        from .exports import flow_files, together
+
+        plan = together(self.plan(), plans)
+        files: dict[str, str] = {}
+        if not refused:
+            try:
+                files = flow_files(plan, plans, target.name)
+                carried = self._carry(plan, target.absolute().parent)
+                files["operations.py"] = _operations_text(plan, carried)
+            except PulpoError as error:
+                refused = [str(error)]
+        new = describe(lasting(plan))
+        sources = [
+            changes.functions_of(texts.get("operations.py", "")) for texts in (there.texts, files)
+        ]
+        return Diff(
+            folder=shown,
+            operations=changes.compare_operations(old, new, (sources[0], sources[1])),
+            edges=changes.compare_edges(old, new),
+            flows=changes.compare_flows(old, new),
+            files=() if refused else changes.compare_files(shown, there.texts, files),
+            edited=there.edited,
+            deleted=there.deleted,
+            refused=" ".join(refused),
+        )
+
+    def _carry_all(self, plan: Orchestration, chosen: Orchestration, folder: Path) -> _Carried:
+        """Carry what a plan needs; tell when it is not ``chosen`` that cannot be carried."""
+        from .exports import OWN_FOLDER
+
+        root = folder.absolute().parent
+        try:
+            return self._carry(plan, root)
+        except CarryError as error:
+            if plan is chosen:
+                raise
+            self._carry(chosen, root)  # raises, too, unless only the others are in the way
+            names = {flow.name for flow in chosen.flows}
+            others = ", ".join(flow.name for flow in plan.flows if flow.name not in names)
+            raise type(error)(
+                f"{error} It is for {others}, which {folder.name}/ has too. Mend that, {OWN_FOLDER}"
+            ) from error
 
     def _carry(self, plan: Orchestration, root: Path) -> _Carried:
         from .backends.prefect import names_in_signatures
@@ -577,6 +922,13 @@ class _Job:
         return {"modules": self.modules, "on_change": self.on_change}
 
 
+class _Piece(NamedTuple):
+    """A plan that is exported, and the part it was asked for by, as the manifest has it."""
+
+    plan: Orchestration
+    asked: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Carried:
     text: str
@@ -584,6 +936,18 @@ class _Carried:
     stubs: dict[str, str]
     warnings: tuple[str, ...]
     packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What an export consists of: ``chosen`` is what was asked for, ``plan`` all that it has."""
+
+    chosen: Orchestration
+    flow: str
+    plan: Orchestration
+    carried: _Carried
+    files: dict[str, str]
+    manifest: dict[str, object]
 
 
 _session: Session | None = None
@@ -602,8 +966,105 @@ def current() -> Session:
 # --- Texts ----------------------------------------------------------------------------------------
 
 
+_NO_OPERATIONS = (
+    "there are no operations yet: write '%%operation NAME' above a cell with a function, or "
+    "decorate one with @pulpo.operation(name=…)."
+)
+
+
 def _task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name not in ("inputs", "outputs")}
+
+
+def _selection(part: Part) -> Selection | None:
+    """Return which operations are wanted; None when all are."""
+    upto, start, only = (_named(part, flag) for flag in ("upto", "from_", "only"))
+    if not (upto or start or only):
+        return None
+    from .compiler import Selection
+
+    return Selection(upto=upto, start=start, only=only)
+
+
+def _named(part: Part, flag: Literal["upto", "from_", "only"]) -> tuple[str, ...]:
+    given = part.get(flag, ())
+    texts = [given] if isinstance(given, str) else list(given)
+    names = [name.strip() for text in texts for name in text.split(",")]
+    if not all(names):
+        raise UsageError(
+            f"--{flag.strip('_')} takes names of operations: a, or a,b without a space."
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def _asked(part: Part) -> dict[str, Any]:
+    """Return a part as a manifest has it, without what is usual."""
+    selection = _selection(part)
+    names = (selection.upto, selection.start, selection.only) if selection else ((), (), ())
+    asked = {flag: list(found) for flag, found in zip(_FLAGS, names, strict=True) if found}
+    flat = {"flat": True} if part.get("flat") else {}
+    runner = part.get("runner", "async")
+    return {**asked, **flat, **({"runner": runner} if runner != "async" else {})}
+
+
+def _part(asked: Mapping[str, Any]) -> Part:
+    """Return the part that a manifest tells of."""
+    part = Part(flat=bool(asked.get("flat")), runner=asked.get("runner", "async"))
+    part["upto"], part["from_"], part["only"] = (asked.get(flag, ()) for flag in _FLAGS)
+    return part
+
+
+_FLAGS = ("upto", "from", "only")
+
+
+def _alike(flows: Iterable[EarlierFlow]) -> list[list[EarlierFlow]]:
+    """Return the flows of a folder in lists, each of flows that were asked for as the same part."""
+    alike: dict[str, list[EarlierFlow]] = {}
+    for each in flows:
+        alike.setdefault(repr(each.part), []).append(each)
+    return list(alike.values())
+
+
+def _sources(flow: FlowDefinition, names: Iterable[str]) -> frozenset[str]:
+    """Return the operations whose results these parameters of a flow stand for."""
+    return frozenset(
+        parameter.value.operation
+        for parameter in flow.parameters
+        if parameter.value and parameter.name in names
+    )
+
+
+def _missing_error(flow: FlowDefinition, missing: list[Parameter]) -> MissingInputError:
+    sources = {p.name: p.value.operation for p in missing if p.value}
+    told = ", ".join(f"{name} (the result of {source})" for name, source in sources.items())
+    first = next(iter(sources))
+    that, it = ("that as it is", "it") if len(sources) == 1 else ("those as they are", "them")
+    return MissingInputError(
+        f"{flow.name} needs {told}, and no run of this session has {that} now. Make {it} by "
+        f"'%pulpo run --upto {','.join(dict.fromkeys(sources.values()))}', or give {it} by "
+        f"--param {first}=@variable.",
+        missing=tuple(sources),
+    )
+
+
+def _cuts(plan: Orchestration) -> list[Problem]:
+    """Return a note for each input that a selection cut off."""
+    main = plan.get_flow("main_flow")
+    return [
+        Problem(
+            code="cut-input",
+            severity="note",
+            message=f"the selection leaves out {parameter.value.operation!r}: its result becomes "
+            f"the flow parameter {parameter.name!r}.",
+            fix=f"A run takes it from the last run, or from --param {parameter.name}=@variable.",
+        )
+        for parameter in (main.parameters if main else ())
+        if parameter.value
+    ]
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))
 
 
 def _operations(count: int) -> str:
@@ -718,50 +1179,6 @@ def _source(operation: Operation) -> str:
         return f"# The source of {operation.function_name} cannot be reached."
 
 
-def _lost_result(operation: Operation) -> Problem:
-    return Problem(
-        code="no-return-annotation",
-        severity="warning",
-        message=f"operation {operation.name!r} returns something, but its function has no return "
-        "annotation, so nobody gets it.",
-        fix=f"Say what it gives: def {operation.function_name}(…) -> Model.",
-        operation=operation.name,
-        cell=operation.cell,
-    )
-
-
-def _bare_types(plan: Orchestration) -> list[Problem]:
-    return [
-        Problem(
-            code="bare-type",
-            severity="note",
-            message=f"operation {node.name!r}: the parameter {port.name!r} is a bare {port.hint}, "
-            "which makes no edge.",
-            fix=f"Name the data: RawJobs = NewType('RawJobs', {port.hint}), and use RawJobs in the "
-            "signatures.",
-            operation=node.name,
-            port=port.name,
-            cell=node.cell,
-        )
-        for node in plan.operations
-        for port in node.ports
-        if port.hint
-    ]
-
-
-def _files(plan: Orchestration, package: str, carried: _Carried) -> dict[str, str]:
-    from .backends.prefect import generate_modules
-
-    files = {}
-    for module, text in generate_modules(plan, package).items():
-        parts = module.split(".")[1:]
-        is_package = module in (package, f"{package}.orchestration")
-        path = "/".join([*parts, "__init__.py"]) if is_package else "/".join(parts) + ".py"
-        files[path] = text
-    files["operations.py"] = _operations_text(plan, carried)
-    return files
-
-
 def _operations_text(plan: Orchestration, carried: _Carried) -> str:
     from .backends.prefect import literal
 
@@ -790,38 +1207,44 @@ def _no_source(name):
 """.strip()
 
 
-def _manifest(plan: Orchestration, carried: _Carried, package: str) -> dict[str, object]:
+def _manifest(
+    plan: Orchestration, carried: _Carried, package: str, asked: Mapping[str, dict[str, Any]]
+) -> dict[str, object]:
     from importlib.metadata import version
 
+    from .backends.document import describe, lasting, plain
+
+    made = replace(plan, flows=tuple(flow for flow in plan.flows if not flow.blocked))
     return {
         "pulpo": version("pulpo"),
         "prefect": version("prefect"),
         "package": package,
-        "operations": [
-            {
-                "name": node.name,
-                "function": node.function,
-                "takes": [port.model for port in node.ports if port.kind == "data"],
-                "gives": [output.model for output in node.outputs],
-            }
-            for node in plan.operations
-        ],
-        "edges": [
-            {"from": e.source, "to": e.target, "model": e.model, "kind": e.kind} for e in plan.edges
-        ],
-        "flows": [
-            {
-                "name": flow.name,
-                "group": flow.hierarchy_path,
-                "parameters": [parameter.name for parameter in flow.parameters],
-                "operations": list(flow.operations),
-                "subflows": list(flow.subflows),
-            }
-            for flow in plan.flows
-            if not flow.blocked
-        ],
+        "plan": plain(describe(lasting(made))),
+        "parts": {flow.name: asked[flow.name] for flow in made.flows},
         "packages": list(carried.packages),
     }
+
+
+def _read_manifest(content: Mapping[str, Any], folder: str) -> Manifest:
+    from .backends.document import Manifest
+
+    try:
+        return Manifest.model_validate(content)
+    except ValueError:
+        raise ExportError(
+            f"manifest.json in {folder}/ is of another version of pulpo, or damaged, so nobody can "
+            "say what was exported. Export everything again."
+        ) from None
+
+
+def _version_notes(manifest: Manifest) -> tuple[str, ...]:
+    from importlib.metadata import version
+
+    return tuple(
+        f"exported by {name} {then}; this is {version(name)}"
+        for name, then in (("pulpo", manifest.pulpo), ("prefect", manifest.prefect))
+        if then != version(name)
+    )
 
 
 def _usage(plan: Orchestration, flow: str, folder: str) -> str:

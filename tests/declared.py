@@ -48,28 +48,34 @@ def declare(
 ) -> Operation:
     """Return the operation that a line such as ``"a.load=fetch(x: int) -> Raw --after b"`` tells.
 
-    Flags are ``--after``, ``--bind``, ``--in``, ``--out`` (models, separated by commas) and
-    ``--async``; `given` goes to `make_operation`. The function returns what `call` makes of the
-    operation's name and the arguments.
+    Flags are ``--after``, ``--bind``, ``--in``, ``--out`` (models, separated by commas),
+    ``--async``, ``--max`` (elements at a time) and ``--skip`` (elements that fail); `given` goes to
+    `make_operation`. The function returns what `call` makes of the operation's name and the
+    arguments.
     """
     match = _LINE.fullmatch(line)
     assert match, line
-    flags = [flag.split(" ") for flag in match["flags"].split("--") if flag.strip()]
+    flags = [flag.split() for flag in match["flags"].split("--") if flag.strip()]
+    models = {**MODELS, **(namespace or {})}
     options: dict[str, Any] = {}
     for name, *values in flags:
         value = " ".join(values).strip()
         if name in ("in", "out"):
-            given[f"{name}puts"] = [eval(one, MODELS) for one in value.split(",") if one]
+            given[f"{name}puts"] = [eval(one, models) for one in value.split(",") if one]
         elif name == "bind":
             port, _, operation = value.partition("=")
             options.setdefault("bind", []).append((port, operation))
         elif name == "after":
             options.setdefault("after", []).append(value)
+        elif name == "max":
+            options["max_concurrency"] = int(value)
+        elif name == "skip":
+            options["on_element_error"] = "skip"
     name, returns = match["name"], match["returns"]
     function = match["function"] or name.rpartition(".")[2]
     prefix = "async " if ["async"] in flags else ""
     arrow = f" -> {returns.strip()}" if returns else ""
-    scope: dict[str, Any] = {**MODELS, **(namespace or {}), "_call": call, "__name__": "__main__"}
+    scope: dict[str, Any] = {**models, "_call": call, "__name__": "__main__"}
     run(
         f"{prefix}def {function}({match['ports']}){arrow}: return _call({name!r}, {{**locals()}})",
         scope,

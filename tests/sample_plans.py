@@ -142,6 +142,47 @@ def troubled() -> Orchestration:
     )
 
 
+def crawled() -> Orchestration:
+    """Return many of which each is taken alone, and all of what that gives together."""
+    many = OutputPlan(model="Page", many=True)
+    operations = (
+        operation("crawl.list")._replace(outputs=(OutputPlan(model="Url", many=True),)),
+        operation(
+            "crawl.fetch", data("url", "Url", mapped=True), value("agent"), is_async=True
+        )._replace(outputs=(many,)),
+        operation("store", data("pages", "Page", shape="all"), gives="Report"),
+    )
+    edges = (
+        Edge(source="crawl.list", target="crawl.fetch", port="url", model="Url", many=True),
+        Edge(source="crawl.fetch", target="store", port="pages", model="Page", many=True),
+    )
+    return Orchestration(operations=operations, edges=edges, flows=flows_of(*operations))
+
+
+def nested(phases: int, layers: int, width: int) -> Orchestration:
+    """Return operations in groups of groups, each needing one of the layer above."""
+    names = [
+        [f"phase{layer // layers}.layer{layer}.op_{layer}_{n}" for n in range(width)]
+        for layer in range(phases * layers)
+    ]
+    operations = []
+    edges = []
+    for layer, here in enumerate(names):
+        for n, name in enumerate(here):
+            model = f"M{layer}x{n}"
+            above = [data("given", f"M{layer - 1}x{n}")] if layer else []
+            operations.append(operation(name, *above, gives=model))
+            if layer:
+                edges.append(
+                    Edge(
+                        source=names[layer - 1][n], target=name, port="given", model=above[0].model
+                    )
+                )
+    return Orchestration(
+        operations=tuple(operations), edges=tuple(edges), flows=flows_of(*operations)
+    )
+
+
 def looped() -> Orchestration:
     """Return three operations that need each other in a loop, and one beside it."""
     operations = tuple(
@@ -213,7 +254,7 @@ def renamed(plan: Orchestration, old: str, new: str) -> Orchestration:
         plan,
         operations=tuple(node._replace(name=swap(node.name)) for node in plan.operations),
         edges=tuple(
-            replace(edge, source=swap(edge.source), target=swap(edge.target)) for edge in plan.edges
+            edge._replace(source=swap(edge.source), target=swap(edge.target)) for edge in plan.edges
         ),
     )
 

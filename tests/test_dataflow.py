@@ -111,10 +111,9 @@ CASES = [
         "same-value-twice",
     ),
     case(
-        "many into one is mapping, which is not there yet",
+        "many into one maps",
         "a.x() -> list[Raw]\nb.y(one: Raw)",
-        "b.y.one <- ?a.x",
-        "many-into-one",
+        "b.y.one <- a.x",
     ),
     case("many into an unannotated port", "a.x() -> list[Raw]\nb.y(d) --in Raw", "b.y.d <- a.x"),
     # --- rule 3: lists take all ---
@@ -369,6 +368,97 @@ CASES = [
         "b.y.d <- a.x\nc.z.d <- a.x",
     ),
     case("text gives, the class takes", "a.x() --out 'Raw'\nb.y(d: Raw)", "b.y.d <- a.x"),
+    case(
+        "text with dots is the qualified name",
+        """a.x() -> Raw
+        a.y() --out 'other.Raw'
+        b.z(d) --in 'other.Raw'
+        b.w(d) --in 'declared.Raw'""",
+        "b.z.d <- a.y\nb.w.d <- a.x",
+    ),
+    case(
+        "text of a list, and of what may be absent",
+        FETCHERS + "b.y(d) --in 'list[Raw]'\nb.z(d) --in 'Clean | None'",
+        "b.y.d <- scraping.stepstone.fetch + scraping.linkedin.fetch\nb.z.d <- -",
+    ),
+    case(
+        "text that names a model of a later cell, on both sides",
+        "b.y(d: list['Later'])\na.x() -> 'Later'\na.z() -> 'list[Later]'",
+        "b.y.d <- a.x + a.z",
+    ),
+    # --- *args ---
+    case(
+        "the rest of the arguments takes every head",
+        FETCHERS + "a.more() -> tuple[Raw, ...]\nb.all(*linkedin: Raw, n: int = 3)",
+        "b.all.linkedin <- scraping.stepstone.fetch + scraping.linkedin.fetch + a.more",
+    ),
+    case(
+        "a port before the rest binds by itself",
+        FETCHERS + "b.all(linkedin: Raw, *raws: Raw | None)",
+        "b.all.linkedin <- scraping.linkedin.fetch\n"
+        "b.all.raws <- scraping.stepstone.fetch + scraping.linkedin.fetch",
+    ),
+    case("the rest that nobody feeds", "b.all(*raws: Raw)", "b.all.raws <- !"),
+    case(
+        "the rest as a transform",
+        FETCHERS + "a.fix(*raws: Raw) -> Raw\nb.use(raw: Raw)",
+        "a.fix.raws <- scraping.stepstone.fetch + scraping.linkedin.fetch\nb.use.raw <- a.fix",
+    ),
+    case(
+        "bind to the rest",
+        FETCHERS + "b.all(*raws: Raw) --bind raws=scraping.linkedin.fetch",
+        "b.all.raws <- scraping.linkedin.fetch +",
+    ),
+    # --- one model in and out, more than once ---
+    case(
+        "transforms of two models take turns",
+        """a.load() -> tuple[Raw, Clean]
+        a.one(r: Raw) -> Raw
+        a.two(c: Clean, r: Raw) -> Clean
+        a.end(r: Raw, c: Clean)""",
+        """a.one.r <- a.load[0]
+        a.two.c <- a.load[1]
+        a.two.r <- a.one
+        a.end.r <- a.one
+        a.end.c <- a.two""",
+    ),
+    case(
+        "one operation transforms two models, another one of them again",
+        """a.load() -> tuple[Raw, Clean]
+        a.both(r: Raw, c: Clean) -> tuple[Clean, Raw]
+        a.again(r: Raw) -> Raw
+        a.end(r: Raw, c: Clean)""",
+        """a.both.r <- a.load[0]
+        a.both.c <- a.load[1]
+        a.again.r <- a.both[1]
+        a.end.r <- a.again
+        a.end.c <- a.both[0]""",
+    ),
+    case(
+        "a transform that may give None",
+        """a.load() -> Raw
+        a.fix(r: Raw) -> Raw | None
+        a.again(r: Raw | None) -> Raw
+        b.use(r: Raw)""",
+        "a.fix.r <- a.load\na.again.r <- a.fix\nb.use.r <- a.again",
+    ),
+    case(
+        "a transform of many, and a transform of each",
+        """a.load() -> list[Raw]
+        a.few(rs: list[Raw]) -> list[Raw]
+        a.fix(r: Raw) -> Raw
+        a.one(rs: list[Raw]) -> Raw
+        b.use(r: Raw)""",
+        """a.few.rs <- a.load +
+        a.fix.r <- a.few
+        a.one.rs <- a.fix +
+        b.use.r <- a.one""",
+    ),
+    case(
+        "a default of None is a default",
+        "use(x: Raw = None)",
+        "use.x <- !",
+    ),
     case("no operations", ""),
     case("operations with nothing to do with each other", "a.x(n: int) -> Raw\nb(n: int) -> Clean"),
 ]

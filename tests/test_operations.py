@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 import textwrap
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cells import cell, gives
 from declared import MODELS, Clean, Duck, Raw, declare, run
 
 import pulpo
@@ -36,7 +38,7 @@ def told(port: Port) -> str:
     mark = {"one": "", "all": "*", "any": "~"}[port.shape] + ("?" if port.optional else "")
     model = f":{port.model.name}{mark}" if port.model else ""
     default = f"={port.default_text.text}" if port.default_text else ""
-    return f"{port.name}{model}{default}"
+    return f"{'*' if port.passing == 'variadic' else ''}{port.name}{model}{default}"
 
 
 def outputs(operation: Operation) -> str:
@@ -55,8 +57,16 @@ SIGNATURES = [
     ("a.x(query: str, pages: int = 3) -> Table", "query, pages=3", "Table"),
     ("a.x() -> tuple[Raw, Clean]", "", "0Raw, 1Clean"),
     ("a.x() -> tuple[int, list[Clean], Raw | None]", "", "1Clean*, 2Raw?"),
-    ("a.x() -> tuple[Raw, ...]", "", ""),
+    ("a.x() -> tuple[Raw, ...]", "", "Raw*"),
+    ("a.x() -> tuple[Raw, tuple[Clean, ...]]", "", "0Raw, 1Clean*"),
+    ("a.x() -> tuple[()]", "", ""),
     ("a.x() -> dict", "", ""),
+    ("a.x(raw: Raw = None, raws: list[Raw] = None)", "raw:Raw=None, raws:Raw*=None", ""),
+    ("a.x(raw: Raw = Raw())", "raw:Raw", ""),
+    ("a.x(*raws: Raw) -> Clean", "*raws:Raw*", "Clean"),
+    ("a.x(c: Clean, *raws: Raw | None, n: int = 3, **kw)", "c:Clean, *raws:Raw*, n=3", ""),
+    ("a.x(*raws: 'Raw')", "*raws:Raw*", ""),
+    ("a.x(raw: Raw, *names: str, **more: int)", "raw:Raw", ""),
     ("a.x(*args, raw: Raw, **kwargs)", "raw:Raw", ""),
     ("a.x(raw: Raw, /, n: int, *, m: int = 2)", "raw:Raw, n, m=2", ""),
     # inputs= and outputs=
@@ -71,6 +81,14 @@ SIGNATURES = [
     ("a.x(one) --in list[Raw]", "one:Raw*", ""),
     ("a.x(one) --in Raw|None", "one:Raw?", ""),
     ("a.x(one) --in 'Raw'", "one:Raw~", ""),
+    ("a.x(one) --in 'list[Raw]'", "one:Raw*", ""),
+    ("a.x(one) --in 'Raw | None'", "one:Raw?", ""),
+    ("a.x(one) --in 'list[Later]'", "one:Later*", ""),
+    ("a.x(one) --in 'Page[Item]'", "one:Page[Item]~", ""),
+    ("a.x(one) --in 'jobs.Raw'", "one:Raw~", ""),
+    ("a.x() --out 'list[Raw]'", "", "Raw*"),
+    ("a.x() --out 'list[Raw] | None'", "", "Raw*?"),
+    ("a.x() --out 'jobs.Raw','Clean'", "", "0Raw, 1Clean"),
     ("a.x() -> dict --out Clean", "", "Clean"),
     ("a.x() --out Clean,Raw", "", "0Clean, 1Raw"),
     ("a.x() --out list[Clean]", "", "Clean*"),
@@ -109,7 +127,16 @@ REFUSED = [
     ("a.x() -> Raw --out Clean", DeclarationError, "annotated to return Raw"),
     ("a.x(raw: Raw | Clean)", ModelError, r"operation 'a.x', raw: a union of models"),
     ("a.x() -> Raw | Clean", ModelError, "a union of models"),
-    ("a.x(*raws: Raw)", DeclarationError, r"raws: list\[Raw\]"),
+    ("a.x(*raws: list[Raw])", DeclarationError, r"lists of models\. .* raws: list\[Raw\]"),
+    ("a.x(**raws: Raw)", DeclarationError, r"models by name\. .* raws: list\[Raw\]"),
+    ("a.x(**raws: list[Raw])", DeclarationError, r"raws: list\[Raw\]"),
+    ("a.x(*raws: tuple[Raw, Clean])", ModelError, "'a.x', raws: .* parameter of its own"),
+    ("a.x(raws: set[Raw])", ModelError, r"'a.x', raws: set\[Raw\] .* Take list\[Raw\]"),
+    ("a.x() -> dict[str, Raw]", ModelError, "'a.x', return: .* NewType"),
+    ("a.x() -> tuple[Raw, Clean] | None", ModelError, r"tuple\[Raw \| None, Clean \| None\]"),
+    ("a.x() -> tuple[tuple[Raw, Clean], Raw]", ModelError, "Make it one flat tuple"),
+    ("a.x(one) --in 'set[Raw]'", ModelError, "'a.x', inputs=: .*list"),
+    ("a.x() --out 'set[Raw]'", ModelError, "'a.x', outputs=: .*list"),
     ("a.x(one) --in 3", ModelError, "no data model"),
     ("a.x(one) --in ''", ModelError, "empty"),
     ("main.x() -> Raw", InvalidNameError, "main_x"),
@@ -126,7 +153,7 @@ def test_what_makes_no_operation_is_refused(
 
 def test_a_thing_without_a_signature_is_refused() -> None:
     with pytest.raises(DeclarationError, match="no signature"):
-        make_operation(dict, name="a.x")
+        make_operation(max, name="a.x")
 
 
 # --- Annotations that are text ---------------------------------------------------------------
@@ -263,6 +290,387 @@ def test_the_docstring_comes_along() -> None:
     assert make_operation(f, name="a.x").doc == "Fetch.\n\nAll of it."
 
 
+# --- What is called and is no plain function -------------------------------------------------
+
+FUTURE = "from __future__ import annotations"
+SCORER = """
+class Scorer:
+    factor = 2
+    def __call__(self, raw: Raw, n: int = 3) -> Clean: return Clean(n=raw.n * self.factor + n)
+    def go(self, raw: Raw, n: int = 3) -> Clean: return self(raw, n)
+    @classmethod
+    def of(cls, raw: Raw, n: int = 3) -> Clean: return cls()(raw, n)
+    @staticmethod
+    def plain(raw: Raw, n: int = 3) -> Clean: return Scorer()(raw, n)
+"""
+ADD = "def add(raw: Raw, other: Raw, n: int = 3) -> Clean: return Clean(n=raw.n * other.n + n)"
+WRAPPED = """
+def wrapped(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs): return function(*args, **kwargs)
+    return inner
+"""
+DEF = "def f(raw: Raw, n: int = 3) -> Clean: return Clean(n=2 * raw.n + n)"
+CALLED = [
+    ("an instance", SCORER, "Scorer()", "raw:Raw, n=3"),
+    ("an instance, later annotations", FUTURE + SCORER, "Scorer()", "raw:Raw, n=3"),
+    ("a bound method", SCORER, "Scorer().go", "raw:Raw, n=3"),
+    ("a bound method, later annotations", FUTURE + SCORER, "Scorer().go", "raw:Raw, n=3"),
+    ("a class method", SCORER, "Scorer.of", "raw:Raw, n=3"),
+    ("a static method", SCORER, "Scorer.plain", "raw:Raw, n=3"),
+    ("a partial", DEF, "functools.partial(f, n=4)", "raw:Raw, n=4"),
+    ("a partial, later annotations", f"{FUTURE}\n{DEF}", "functools.partial(f)", "raw:Raw, n=3"),
+    ("a partial of an instance", SCORER, "functools.partial(Scorer(), n=4)", "raw:Raw, n=4"),
+    ("a partial that gives a model", ADD, "functools.partial(add, other=Raw(n=2))", "raw:Raw, n=3"),
+    ("a partial that gives the first", ADD, "functools.partial(add, Raw(n=2))", "other:Raw, n=3"),
+    ("a partial of a wrapper", WRAPPED + DEF, "functools.partial(wrapped(f), n=4)", "raw:Raw, n=4"),
+    ("a wrapper", WRAPPED + DEF, "wrapped(f)", "raw:Raw, n=3"),
+    ("a wrapper of wrappers", WRAPPED + DEF, "wrapped(wrapped(wrapped(f)))", "raw:Raw, n=3"),
+    ("a function that chooses by type", DEF, "functools.singledispatch(f)", "raw:Raw, n=3"),
+    ("a static method by itself", DEF, "staticmethod(f)", "raw:Raw, n=3"),
+]
+
+
+@pytest.mark.parametrize(("title", "source", "called", "takes"), CALLED, ids=[c[0] for c in CALLED])
+def test_whatever_can_be_called_is_an_operation(
+    title: str, source: str, called: str, takes: str
+) -> None:
+    session = f"{source}\noperation(name='a.x')({called})"
+    _, (operation,) = cell(session)
+    assert ports(operation) == takes
+    assert outputs(operation) == "Clean"
+    raw = "@operation(name='a.raw')\ndef raw() -> Raw: return Raw(n=5)"
+    assert gives(f"{session}\n{raw}").n == 10 + (4 if "n=4" in called else 3)
+
+
+@pytest.mark.parametrize("called", ["Async()", "Async().go", "functools.partial(Async(), n=5)"])
+def test_whatever_gives_a_coroutine_is_awaited(called: str) -> None:
+    assert (
+        gives(f"""
+class Async:
+    async def __call__(self, n: int = 5) -> Raw: return Raw(n=n)
+    go = __call__
+operation(name='a.raw')({called})
+@operation(name='a.x')
+def x(raw: Raw) -> int: return raw.n
+""")
+        == 5
+    )
+
+
+def test_a_plain_wrapper_around_an_async_function_is_awaited() -> None:
+    source = f"""{WRAPPED}
+@operation(name='a.raw')
+@wrapped
+async def raw() -> Raw: return Raw(n=4)
+@operation(name='a.x')
+def x(raw: Raw) -> int: return raw.n
+"""
+    assert gives(source) == 4
+    _, (raw, _) = cell(source)
+    assert raw.function is not None
+    wrapped, was_sync = SyncAsyncDetector.detect_and_wrap(raw.function)
+    assert was_sync
+    assert asyncio.run(wrapped()).n == 4  # type: ignore[arg-type]
+
+
+NO_FUNCTIONS = [
+    ("@operation(name='a.x')\nclass X: ...", r"X is a class.*it = X\(\); .*name='a.x'\)\(it\)"),
+    ("operation(name='a.x')(Raw)", "Raw is a class.*def make"),
+    ("operation(name='a.x')(3)", "3 is no function. Put @pulpo.operation.* above a def"),
+    (
+        "class X:\n @operation(name='a.x')\n def fetch(self, raw: Raw): ...",
+        r"nobody gives its 'self'.*fetch = X\(\)\.fetch; pulpo.operation\(name='a.x'\)\(fetch\)",
+    ),
+    (
+        "class X:\n @classmethod\n @operation(name='a.x')\n def fetch(cls, raw: Raw): ...",
+        r"nobody gives its 'cls'.*fetch = X\.fetch;",
+    ),
+    (
+        "class X:\n @operation(name='a.x')\n @classmethod\n def fetch(cls, raw: Raw): ...",
+        r"not bound to its class yet.*fetch = X\.fetch;",
+    ),
+    ("@operation(name='a.x')\ndef x():\n yield 1", "x yields its values. Collect them"),
+    ("@operation(name='a.x')\nasync def x():\n yield 1", "x yields its values. Collect them"),
+    (
+        "class X:\n def __call__(self):\n  yield 1\noperation(name='a.x')(X())",
+        "yields its values",
+    ),
+    (
+        "@operation(name='a.x')\n@functools.lru_cache\nasync def x(): ...",
+        "x is async, and .* awaited only once.*cache='inputs'",
+    ),
+    ("operation(name='a.x')(max)", "no signature to read. Wrap it in a function"),
+    ("operation(functools.partial(max))", "name="),
+    (
+        "class O(TypedDict): ...\n@operation(name='a.x')\ndef x(**o: Unpack[O]): ...",
+        r"\*\*o is unpacked. Write its parameters",
+    ),
+    (
+        "def make(own=object()):\n @operation(name='a.x')\n def x(a, b=own, *c: Raw): ...\nmake()",
+        r"default of 'b' cannot be written down.*Put 'b' behind \*c",
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), NO_FUNCTIONS, ids=[n[1] for n in NO_FUNCTIONS])
+def test_what_cannot_be_an_operation_is_told_what_can(source: str, message: str) -> None:
+    with pytest.raises(DeclarationError, match=message) as refused:
+        cell(source)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type parameters are Python 3.12's")
+def test_a_function_with_type_parameters_has_no_one_signature() -> None:
+    with pytest.raises(ModelError, match="the type variable M stands for no type"):
+        cell("@operation(name='a.x')\ndef x[M: Raw](raw: M) -> M: return raw")
+    _, (operation,) = cell("@operation(name='a.x')\ndef x[M](raw: Raw) -> Clean: return Clean()")
+    assert (ports(operation), outputs(operation)) == ("raw:Raw", "Clean")
+
+
+def test_a_foreign_object_s_function_may_say_what_it_likes() -> None:
+    def f(raws: set[Raw], *more: dict[str, Raw]) -> dict[str, Clean]: ...
+
+    operation = as_operation(Duck("a.x", ["Raw"], ["Clean"], f))
+    assert (ports(operation), outputs(operation)) == ("raws", "Clean")
+    assert [ref.name for ref in operation.orders] == ["Raw"]
+
+
+# --- What arrives ----------------------------------------------------------------------------
+
+TWO = """
+@operation(name='a.one')
+def one() -> Raw: return Raw(n=1)
+@operation(name='a.two')
+async def two() -> Raw: return Raw(n=2)
+"""
+ARRIVALS = [
+    (
+        "*args between others",
+        TWO
+        + """
+@operation(name='a.x')
+def x(k: int, *raws: Raw, n: int = 3) -> object: return k, [r.n for r in raws], n
+""",
+        (7, [1, 2], 3),
+        {"k": 7},
+    ),
+    (
+        "*args of many, and of what may be absent",
+        TWO
+        + """
+@operation(name='a.lots')
+def lots() -> list[Raw]: return [Raw(n=5), Raw(n=6)]
+@operation(name='a.no')
+def no() -> Raw | None: return None
+@operation(name='b.x')
+async def x(*raws: Raw, **more) -> object: return [r.n for r in raws]
+""",
+        [1, 2, 5, 6],
+        {},
+    ),
+    (
+        "*args of one that is many",
+        """
+@operation(name='a.lots')
+def lots() -> tuple[Raw, ...]: return Raw(n=5), Raw(n=6)
+@operation(name='b.x')
+def x(*raws: Raw) -> object: return [r.n for r in raws]
+""",
+        [5, 6],
+        {},
+    ),
+    (
+        "*args as --bind says",
+        TWO
+        + """
+@operation(name='b.x', bind={'raws': 'a.two'})
+def x(*raws: Raw, also: list[Raw]) -> object: return [r.n for r in raws], len(also)
+""",
+        ([2], 2),
+        {},
+    ),
+    (
+        "any word for a list takes all, as a list",
+        TWO
+        + """
+@operation(name='b.x')
+def x(a: Iterable[Raw], b: Collection[Raw] | None, c: Sequence[Raw], d: list[Raw | None],
+      kind: type[Raw] = Raw, key: Callable[[Raw], int] = id) -> object:
+    return [[type(it), *(raw.n for raw in it)] for it in (a, b, c, d)]
+""",
+        [[list, 1, 2]] * 4,
+        {},
+    ),
+    (
+        "a transform of many, and a transform of each",
+        """
+@operation(name='a.load')
+def load() -> Sequence[Raw]: return Raw(n=1), Raw(n=2), Raw(n=3)
+@operation(name='a.few')
+def few(raws: Iterable[Raw]) -> tuple[Raw, ...]: return tuple(raws)[1:]
+@operation(name='a.fix')
+def fix(raw: Raw) -> Raw: return Raw(n=raw.n * 10)
+@operation(name='a.one')
+def one(*raws: Raw) -> Raw: return Raw(n=sum(raw.n for raw in raws))
+@operation(name='b.x')
+def x(raw: Raw) -> object: return raw.n
+""",
+        50,
+        {},
+    ),
+    (
+        "*args that nobody feeds",
+        """
+@operation(name='a.x')
+def x(*raws: Raw) -> object: return len(raws)
+""",
+        3,
+        {"raw": [1, 2, 3]},
+    ),
+    (
+        "positional and keyword only",
+        """
+@operation(name='a.one')
+def one() -> Raw: return Raw(n=1)
+@operation(name='a.x')
+async def x(raw: Raw, /, n: int, *, other: Raw, m: int = 2) -> object:
+    return raw.n, n, other.n, m
+""",
+        (1, 7, 1, 2),
+        {"n": 7},
+    ),
+    (
+        "ports called like what runs them",
+        """
+@operation(name='a.x')
+def x(function=1, /, args=2, kwargs=3, *, self=4, wait_for=5,
+      asyncio=6, task=7, in_thread=8, OPERATIONS=9, result=10) -> object:
+    return [*locals().values()]
+""",
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+        {},
+    ),
+    (
+        "a kept result",
+        """
+@operation(name='a.one')
+@functools.lru_cache
+def one(n: int = 3) -> Raw: return Raw(n=n)
+@operation(name='a.x')
+def x(raw: Raw) -> object: return raw.n
+""",
+        3,
+        {},
+    ),
+    (
+        "a default of a model",
+        """
+@operation(name='a.x')
+def x(raw: Raw = Raw(n=9), clean: Clean = None) -> object:
+    return raw.n, clean
+""",
+        (9, None),
+        {},
+    ),
+    (
+        "absent items and lists",
+        """
+@operation(name='a.no')
+def no() -> tuple[Raw | None, Clean]: return None, Clean(n=4)
+@operation(name='a.nil')
+def nil() -> list[Skills] | None: return None
+@operation(name='b.x')
+def x(raw: Raw | None, raws: list[Raw], clean: Clean, skills: list[Skills]) -> object:
+    return raw, raws, clean.n, skills
+""",
+        (None, [], 4, []),
+        {},
+    ),
+    (
+        "generics by what they hold",
+        """
+class Page(BaseModel, Generic[T]):
+    it: T
+@dataclasses.dataclass
+class Row(Generic[T]):
+    it: T
+@operation(name='a.p')
+def p() -> Page[Raw]: return Page[Raw](it=Raw(n=1))
+@operation(name='a.q')
+def q() -> Page[Clean]: return Page[Clean](it=Clean(n=2))
+@operation(name='a.r')
+def r() -> tuple[Row[Raw], Row[Clean]]: return Row(3), Row(4)
+@operation(name='b.x')
+def x(a: Page[Clean], b: Page[Raw], c: Row[Clean], d: Row[Raw]) -> object:
+    return a.it.n, b.it.n, c.it, d.it
+""",
+        (2, 1, 4, 3),
+        {},
+    ),
+    (
+        "models that Annotated names",
+        """
+Fresh = Annotated[list, pulpo.Model('Fresh')]
+Ripe = Annotated[Fresh, pulpo.Model('Ripe')]
+@operation(name='a.p')
+def p() -> Fresh: return [1]
+@operation(name='a.q')
+def q(fresh: Fresh) -> Ripe: return [*fresh, 2]
+@operation(name='a.x')
+def x(ripe: Ripe, fresh: Fresh) -> object: return ripe, fresh
+""",
+        ([1, 2], [1]),
+        {},
+    ),
+    (
+        "items of an annotated tuple",
+        """
+@operation(name='a.p')
+def p() -> Annotated[tuple[Raw, Clean], 'a note']: return Raw(n=1), Clean(n=2)
+@operation(name='b.x')
+def x(clean: Clean, raw: Raw) -> object: return clean.n, raw.n
+""",
+        (2, 1),
+        {},
+    ),
+    (
+        "one model in and out, over and over",
+        TWO
+        + """
+@operation(name='a.all')
+def all_(*raws: Raw) -> Raw:
+    return Raw(n=sum(r.n for r in raws))
+@operation(name='a.more')
+def more(r: Raw) -> tuple[Raw, Clean]:
+    return Raw(n=r.n + 10), Clean(n=r.n)
+@operation(name='a.both')
+def both(c: Clean, r: Raw) -> tuple[Clean, Raw]:
+    return Clean(n=c.n * 100), Raw(n=r.n + c.n)
+@operation(name='b.x')
+def x(r: Raw, c: Clean) -> object: return r.n, c.n
+""",
+        (16, 300),
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("title", "source", "value", "given"), ARRIVALS, ids=[arrival[0] for arrival in ARRIVALS]
+)
+def test_each_port_gets_its_value(
+    title: str, source: str, value: Any, given: dict[str, Any]
+) -> None:
+    assert gives(source, **given) == value
+
+
+def test_rest_arguments_are_shown_as_they_are_written() -> None:
+    _, (operation,) = cell("@operation(name='a.x')\ndef x(k: int, *raws: 'Raw', n: int = 3): ...")
+    assert operation.signature() == "x(k: int, *raws: Raw, n: int = 3)"
+    assert operation.ports[1].annotation == Text("list[Raw]", (("Raw", ""),))
+
+
 # --- Foreign operation objects ---------------------------------------------------------------
 
 
@@ -323,7 +731,7 @@ def test_flags_become_options() -> None:
             "timeout": 0.5,
             "cache": "30m",
             "after": ["a.b", "c"],
-            "bind": {"raw": "a.b", "other": ["c", "d"]},
+            "bind": {"raw": "a.b", "ﬁle": ["c", "d"]},
             "strategy": "process",
         }
     )
@@ -335,7 +743,7 @@ def test_flags_become_options() -> None:
         timeout=0.5,
         cache="30m",
         after=("a.b", "c"),
-        bind=(("raw", "a.b"), ("other", "c"), ("other", "d")),
+        bind=(("raw", "a.b"), ("file", "c"), ("file", "d")),
         strategy="process",
     )
     assert options_from_flags({"tags": None, "retries": 0}) == TaskOptions()

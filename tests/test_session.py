@@ -3,67 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shlex
 import sys
-import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded import MODELS, Notebook
 
 from pulpo.errors import (
     BlockedFlowError,
     CarryError,
     DeclarationError,
+    EditedFileError,
+    ExportError,
     InvalidNameError,
     MissingInputError,
     UnknownNameError,
+    UsageError,
 )
 from pulpo.registry import OperationRegistry
-from pulpo.session import Session
-
-MODELS = """
-from dataclasses import dataclass
-
-@dataclass
-class Raw:
-    number: int
-
-@dataclass
-class Clean:
-    number: int
-"""
-
-
-class Notebook:
-    """Cells that run in one namespace, recorded as the magics do it."""
-
-    def __init__(self) -> None:
-        self.namespace: dict[str, Any] = {"__name__": "__main__"}
-        self.session = Session(OperationRegistry(), self.namespace)
-        self.number = 0
-
-    def cell(self, source: str) -> None:
-        self.number += 1
-        name = f"<cell {self.number} of {id(self)}>"
-        import linecache
-
-        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        exec(compile(source, name, "exec"), self.namespace)
-        self.session.recorder.record(source, cell=self.number)
-
-    def operation(self, name: str, source: str, *, identity: str = "", **flags: Any) -> str:
-        self.cell(source)
-        function = [
-            value
-            for value in self.namespace.values()
-            if isinstance(value, types.FunctionType)
-            and value.__code__.co_filename == f"<cell {self.number} of {id(self)}>"
-        ][-1]
-        declared = self.session.declare(
-            function, name=name, cell=f"cell {self.number}", identity=identity, flags=flags
-        )
-        return str(declared)
+from pulpo.runs import Run
+from pulpo.session import Session, _Kept
 
 
 @pytest.fixture
@@ -80,7 +43,7 @@ def finished_run(session: Session, **values: Any) -> None:
     session._runs += 1
     for name, value in values.items():
         dotted = name.replace("__", ".")
-        session._ran[dotted] = (session.registry.get(dotted), value, session._runs)
+        session._ran[dotted] = _Kept(session.registry.get(dotted), value, session._runs)
 
 
 def names(session: Session) -> list[str]:
@@ -161,8 +124,8 @@ def test_show_gives_ports_neighbours_and_source(book: Notebook) -> None:
         book.session.show("claen")
 
 
-def test_an_operation_is_no_flow_and_the_error_says_which_runs_it(book: Notebook) -> None:
-    with pytest.raises(UnknownNameError, match=r"'clean' is an operation.*main_flow runs it"):
+def test_an_operation_is_no_flow_and_the_error_says_how_to_select_it(book: Notebook) -> None:
+    with pytest.raises(UnknownNameError, match=r"'clean' is an op.*--only clean, or --upto clean"):
         book.session.preview("clean")
     with pytest.raises(UnknownNameError, match="Did you mean 'load'"):
         book.session.preview("lod")
@@ -223,6 +186,167 @@ def test_a_result_whose_input_was_made_again_since_is_not_taken(book: Notebook) 
         book.session._from_earlier_runs(flow, {})
 
 
+# --- A part of the session ------------------------------------------------------------------------
+
+
+def made_by(
+    session: Session,
+    values: dict[str, Any],
+    given: dict[str, Any] | None = None,
+    flow: str | None = None,
+    **part: Any,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Pretend to run; return the parameters that the flow got, and what the run has to say."""
+    job = session._job(flow, given, part, None)
+    covers = job.plan.get_flow(job.flow)
+    assert covers is not None
+    run = Run(job.flow, covers.covers)
+    for name, value in values.items():
+        run.operations[name]._value = value
+    job.on_change(run)
+    return job.parameters, run.notes
+
+
+@pytest.mark.parametrize(
+    ("part", "flows"),
+    [
+        ({"upto": "clean"}, {"load_flow": "load.raw", "main_flow": "load.raw clean"}),
+        ({"from_": ["clean"]}, {"text_flow": "text.write", "main_flow": "clean text.write"}),
+        ({"only": "load.raw,text.write"}, {"main_flow": "load.raw text.write"}),
+        ({"only": ["load.raw , clean", "text.write"]}, {"main_flow": "load.raw clean text.write"}),
+        ({"from_": "clean", "upto": "clean"}, {"main_flow": "clean"}),
+    ],
+)
+def test_a_part_is_compiled_by_the_names_of_its_operations(
+    book: Notebook, part: dict[str, Any], flows: dict[str, str]
+) -> None:
+    book.operation("text.write", "def write(c: Clean) -> str:\n    return str(c)\n")
+    plan = book.session.compile(**part).orchestration
+    covered = {flow.name: " ".join(flow.covers) for flow in plan.flows}
+    assert covered.items() >= flows.items()
+
+
+def test_compile_says_what_a_selection_cut(book: Notebook) -> None:
+    report = str(book.session.compile(only="clean"))
+    assert "main_flow(raw: Raw)" in report
+    assert "the selection leaves out 'load.raw': its result becomes the flow parameter 'raw'" in (
+        report
+    )
+    assert "leaves out" not in str(book.session.compile())
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "said"),
+    [
+        ({"only": "claen"}, UnknownNameError, "Did you mean 'clean'"),
+        ({"upto": "load"}, UnknownNameError, r"'load' is a group.*load\.raw"),
+        ({"from_": ""}, UsageError, "--from takes names of operations"),
+        ({"upto": "clean,"}, UsageError, "--upto takes names of operations"),
+        ({"runner": "thread"}, UsageError, r"runner is one of.*Did you mean 'threads'"),
+        ({"from_": "clean", "upto": "load.raw"}, UsageError, "no operation lies between"),
+    ],
+)
+def test_a_part_that_makes_no_sense_is_told(
+    book: Notebook, part: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    uses = [book.session.compile, book.session.preview, book.session.run, book.session.export]
+    for use in uses if "runner" in part else [*uses, book.session.graph]:
+        with pytest.raises(error, match=said):
+            use(**part)
+
+
+def test_a_flow_of_a_selection_is_its_part_of_that_flow(book: Notebook) -> None:
+    book.operation("load.more", "def more(raw: Raw) -> str:\n    return str(raw)\n")
+    code = book.session.preview("load", only="load.more")["load_flow"]
+    assert "load.raw" not in code
+    assert "raw: typing.Annotated[Raw, by_reference]" in code
+    with pytest.raises(UsageError, match="nothing of 'load' is in the selection, which has clean"):
+        book.session.run("load", only="clean")
+
+
+def test_a_preview_says_on_what_runner(book: Notebook) -> None:
+    assert "ThreadPoolTaskRunner" in book.session.preview(runner="threads")["main_flow"]
+    assert list(dict(book.session.preview(flat=True).code)) == ["main_flow"]
+
+
+def test_the_graph_of_a_selection_shows_where_it_was_cut(book: Notebook) -> None:
+    book.operation("text.write", "def write(c: Clean) -> str:\n    return str(c)\n")
+    book.operation("text.far", "def far(t: Raw) -> str:\n    return str(t)\n")
+    dot = book.session.graph(only="clean").dot
+    assert "load.raw" in dot
+    assert "text.write" in dot
+    assert "text.far" not in dot
+    assert "text.far" in book.session.graph(from_="load.raw").dot
+    assert "text.write" not in book.session.graph(flow="load", upto="clean").dot
+
+
+def test_a_cut_input_comes_from_the_last_run_which_says_so(book: Notebook) -> None:
+    made_by(book.session, {"load.raw": "seven", "clean": "fourteen"})
+    given, notes = made_by(book.session, {"clean": "new"}, only="clean")
+    assert given == {"raw": "seven"}
+    assert notes == ("raw: the result of load.raw in an earlier run",)
+
+
+def test_a_cut_input_that_is_given_wins(book: Notebook) -> None:
+    made_by(book.session, {"load.raw": "seven", "clean": "fourteen"})
+    given, notes = made_by(book.session, {}, {"raw": "mine"}, only="clean")
+    assert given == {"raw": "mine"}
+    assert notes == ()
+
+
+def test_a_cut_item_of_a_tuple_is_taken_out_of_it(book: Notebook) -> None:
+    book.cell("@dataclass\nclass Left: ...\n@dataclass\nclass Right: ...\n")
+    book.operation("two", "def two() -> tuple[Left, Right]: ...\n")
+    book.operation("one", "def one(right: Right) -> str: ...\n")
+    made_by(book.session, {"two": ("left", "right")}, only="two")
+    assert made_by(book.session, {}, only="one")[0] == {"right": "right"}
+
+
+def test_a_cut_input_that_nobody_has_is_told_in_one_line(book: Notebook) -> None:
+    with pytest.raises(MissingInputError) as caught:
+        book.session.run(only="clean")
+    assert str(caught.value) == (
+        "main_flow needs raw (the result of load.raw), and no run of this session has that as it "
+        "is now. Make it by '%pulpo run --upto load.raw', or give it by --param raw=@variable."
+    )
+    assert caught.value.missing == ("raw",)
+
+
+def test_a_mistyped_parameter_is_told_before_what_is_missing(book: Notebook) -> None:
+    with pytest.raises(UsageError, match=r"no parameter 'rwa'\. Did you mean 'raw'"):
+        book.session.run(only="clean", parameters={"rwa": 1})
+
+
+def test_a_result_made_of_what_a_person_gave_can_be_taken_until_its_input_is_made(
+    book: Notebook,
+) -> None:
+    book.operation("text.write", "def write(c: Clean) -> str:\n    return str(c)\n")
+    made_by(book.session, {"clean": "by hand"}, {"raw": "mine"}, only="clean")
+    assert made_by(book.session, {}, only="text.write")[0] == {"clean": "by hand"}
+    made_by(book.session, {"load.raw": "seven"}, only="load.raw")
+    with pytest.raises(MissingInputError, match="the result of clean"):
+        made_by(book.session, {}, only="text.write")
+
+
+def test_what_only_comes_before_does_not_have_to_have_run(book: Notebook) -> None:
+    book.operation("first", "def first():\n    print(1)\n")
+    book.cell("@dataclass\nclass Late:\n    x: int\n")
+    book.operation("late", "def late() -> Late: ...\n", after=["first"])
+    book.operation("use", "def use(late: Late) -> str: ...\n")
+    made_by(book.session, {"late": "soon"}, only="late")
+    assert made_by(book.session, {}, only="use")[0] == {"late": "soon"}
+    made_by(book.session, {"first": None}, only="first")
+    with pytest.raises(MissingInputError, match="the result of late"):
+        made_by(book.session, {}, only="use")
+
+
+def test_a_result_of_a_model_that_changed_since_is_not_taken(book: Notebook) -> None:
+    made_by(book.session, {"load.raw": "seven", "clean": "fourteen"})
+    book.cell(MODELS.replace("number: int", "number: int\n    unit: str", 1))
+    with pytest.raises(MissingInputError, match=r"the result of load\.raw"):
+        made_by(book.session, {}, only="clean")
+
+
 # --- Exports --------------------------------------------------------------------------------------
 
 
@@ -270,6 +394,181 @@ def test_one_flow_can_be_exported_alone(book: Notebook, tmp_path: Path) -> None:
     exported = book.session.export(tmp_path / "flows", flow="load")
     assert exported.flows == ("load_flow",)
     assert list(load(exported.folder).OPERATIONS) == ["load.raw"]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def flows_in(folder: Path) -> list[str]:
+    text = (folder / "orchestration/registry.py").read_text()
+    names = [path.stem for path in (folder / "orchestration").glob("*_flow.py")]
+    assert sorted(names) == sorted(name for name in names if f'"{name}": {name}' in text)
+    assert text.count("_flow,") == len(names)
+    return sorted(names)
+
+
+def test_a_flow_exported_again_leaves_the_export_as_it_is(book: Notebook, tmp_path: Path) -> None:
+    folder = book.session.export(tmp_path / "flows").folder
+    whole = tree(folder)
+    again = book.session.export(folder, flow="load")
+    assert tree(folder) == whole
+    assert again.flows == ("load_flow",)
+    assert again.kept == ("main_flow", "standalones_flow")
+    assert again.removed == ()
+    assert "1 flow exported" in str(again)
+    assert "and made anew: main_flow, standalones_flow" in str(again)
+    assert "orchestration/load_flow.py" in again.usage
+
+
+def test_flows_exported_one_after_the_other_are_all_there(book: Notebook, tmp_path: Path) -> None:
+    book.operation("text.write", "def write(c: Clean) -> str:\n    return str(c)\n")
+    book.operation("text.read", "def read(c: Clean) -> str:\n    return str(c)\n")
+    folder = tmp_path / "flows"
+    book.session.export(folder, flow="load")
+    book.session.export(folder, flow="text")
+    assert flows_in(folder) == ["load_flow", "text_flow"]
+    assert list(load(folder).OPERATIONS) == ["load.raw", "text.write", "text.read"]
+    book.session.export(folder)
+    one = book.session.export(tmp_path / "other" / "flows").folder
+    assert tree(folder) == tree(one)
+
+
+def test_an_edited_operation_is_made_anew_in_the_flows_that_stay(
+    book: Notebook, tmp_path: Path
+) -> None:
+    folder = book.session.export(tmp_path / "flows").folder
+    book.operation("clean", "def clean(data: Raw, by: int = 3) -> Clean:\n    return data\n")
+    book.session.export(folder, flow="load")
+    assert "by: int = 3" in (folder / "orchestration/main_flow.py").read_text()
+    assert "by: int = 3" in (folder / "operations.py").read_text()
+
+
+def test_what_a_selection_cut_is_a_parameter_of_the_export(book: Notebook, tmp_path: Path) -> None:
+    exported = book.session.export(tmp_path / "flows", only="clean")
+    assert exported.usage.endswith("main_flow.py' --raw FILE.json") or exported.usage.endswith(
+        "main_flow.py --raw FILE.json"
+    )
+    assert list(load(exported.folder).OPERATIONS) == ["clean"]
+    text = (exported.folder / "orchestration/main_flow.py").read_text()
+    assert "everything: clean" in text
+
+
+def test_a_part_of_an_export_is_replaced_by_another_part_and_keeps_the_rest(
+    book: Notebook, tmp_path: Path
+) -> None:
+    book.operation("text.write", "def write(c: Clean) -> str:\n    return str(c)\n")
+    folder = tmp_path / "flows"
+    book.session.export(folder, from_="clean")
+    assert flows_in(folder) == ["main_flow", "standalones_flow", "text_flow"]
+    book.session.export(folder, upto="load.raw")
+    assert flows_in(folder) == ["load_flow", "main_flow", "standalones_flow", "text_flow"]
+    assert list(load(folder).OPERATIONS) == ["load.raw", "clean", "text.write"]
+    parts = json.loads((folder / "manifest.json").read_text())["parts"]
+    assert parts["main_flow"] == {"upto": ["load.raw"]}
+    assert parts["text_flow"] == {"from": ["clean"]}
+    book.session.export(folder, flow="standalones_flow", runner="threads")
+    parts = json.loads((folder / "manifest.json").read_text())["parts"]
+    assert parts["main_flow"] == {"upto": ["load.raw"]}
+    assert parts["standalones_flow"] == {"runner": "threads"}
+    assert "ThreadPool" in (folder / "orchestration/standalones_flow.py").read_text()
+    assert "ThreadPool" not in (folder / "orchestration/text_flow.py").read_text()
+
+
+def removed(book: Notebook) -> None:
+    book.session.remove("clean")
+
+
+def torn(book: Notebook) -> None:
+    book.operation("other", "def other() -> Raw:\n    return Raw(1)\n")
+
+
+def uncarriable(book: Notebook) -> None:
+    book.cell("handle = (n for n in [1])\n")
+    book.operation("clean", "def clean(data: Raw) -> Clean:\n    return Clean(next(handle))\n")
+
+
+def nothing(book: Notebook) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "part", "said"),
+    [
+        (removed, {"flow": "load"}, "main_flow too, which.*but this session has no clean"),
+        (torn, {"flow": "load"}, "main_flow too, which.*an error blocks it.*Mend that"),
+        (uncarriable, {"flow": "load"}, "'handle'.*is for main_flow, standalones_flow"),
+        (nothing, {"upto": "load.raw"}, "main_flow in flows/ runs clean too, and this part"),
+        (nothing, {"flow": "load", "runner": "dask"}, "main_flow in flows/ calls load_flow, which"),
+    ],
+    ids=["removed", "blocked", "not to be carried", "smaller", "another runner"],
+)
+def test_a_partial_export_that_would_cost_other_flows_is_refused(
+    book: Notebook,
+    tmp_path: Path,
+    change: Callable[[Notebook], None],
+    part: dict[str, Any],
+    said: str,
+) -> None:
+    folder = book.session.export(tmp_path / "flows").folder
+    before = tree(tmp_path)
+    change(book)
+    with pytest.raises((ExportError, CarryError), match=said) as caught:
+        book.session.export(folder, **part)
+    assert "or give this part a folder of its own: --to FOLDER." in str(caught.value)
+    assert tree(tmp_path) == before
+    book.session.export(tmp_path / "own", **part)
+    assert tree(folder) == before_in(before)
+
+
+def before_in(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {path.removeprefix("flows/"): text for path, text in files.items()}
+
+
+def test_a_part_whose_selection_is_gone_is_not_kept(book: Notebook, tmp_path: Path) -> None:
+    folder = tmp_path / "flows"
+    book.operation("text.write", "def write(c: Clean) -> str:\n    return str(c)\n")
+    book.session.export(folder, from_="clean", flow="text")
+    before = tree(folder)
+    book.session.remove("clean")
+    with pytest.raises(ExportError, match=r"has text_flow too.*no operation 'clean'"):
+        book.session.export(folder, flow="load")
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize("damage", ["no", "{}", "[1]", ""])
+def test_flows_that_no_manifest_tells_of_are_not_left_behind(
+    book: Notebook, tmp_path: Path, damage: str
+) -> None:
+    folder = book.session.export(tmp_path / "flows").folder
+    (folder / "manifest.json").write_text(damage) if damage else (folder / "manifest.json").unlink()
+    before = tree(folder)
+    with pytest.raises(ExportError, match=r"manifest\.json, which tells of the flows to keep"):
+        book.session.export(folder, flow="load", force=True)
+    assert tree(folder) == before
+
+
+def test_a_flow_edited_by_hand_is_kept_by_a_partial_export_too(
+    book: Notebook, tmp_path: Path
+) -> None:
+    folder = book.session.export(tmp_path / "flows").folder
+    path = folder / "orchestration/main_flow.py"
+    path.write_text("# mine\n" + path.read_text())
+    with pytest.raises(EditedFileError, match=r"main_flow\.py"):
+        book.session.export(folder, flow="load")
+    backed_up = book.session.export(folder, flow="load", force=True).backed_up
+    assert backed_up == ("orchestration/main_flow.py.bak",)
+
+
+def test_a_whole_export_removes_flows_that_are_no_more(book: Notebook, tmp_path: Path) -> None:
+    folder = book.session.export(tmp_path / "flows").folder
+    assert book.session.export(folder, flat=True).removed == (
+        "orchestration/load_flow.py",
+        "orchestration/standalones_flow.py",
+    )
+    book.session.export(folder, flow="load")
+    assert flows_in(folder) == ["load_flow", "main_flow"]
 
 
 def test_a_blocked_session_is_not_exported_but_its_free_flows_are(

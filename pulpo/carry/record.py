@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NewType
 
 from pulpo.carry.names import Names, names_of, root_name
 from pulpo.carry.text import split
@@ -77,7 +77,7 @@ def _is_small(value: object) -> bool:
         return len(value) < 1000
     # A callable instance may be a model of gigabytes; functions are what operations are.
     return isinstance(
-        value, type | FunctionType | BuiltinFunctionType | MethodType | functools.partial
+        value, type | FunctionType | BuiltinFunctionType | MethodType | functools.partial | NewType
     )
 
 
