@@ -9,18 +9,21 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from law import Proof, Style, call
+from sessions import WORLD, operations_of, written
 
 from pulpo import runner
 from pulpo.backends.prefect import generate_modules
 from pulpo.compiler import compile_plan
 from pulpo.operations import make_operation, options_from_flags
-from pulpo.plan import Orchestration
+from pulpo.plan import FlowDefinition, Orchestration
 from pulpo.prefect_server import PrivateServer
 
 pytestmark = [
@@ -191,10 +194,11 @@ def test_what_a_person_gives_is_validated(package: Callable[..., Package]) -> No
 
     made = package("""
         # a.use
-        def use(raw: Raw, n: int = 1) -> str:
-            return f"{type(raw).__name__} {raw.n + n}"
+        def use(raw: Raw, n: int = 1, other: Clean = None, m: int = None) -> str:
+            return f"{type(raw).__name__} {raw.n + n} {other} {m}"
         """)
-    assert made.run(raw={"n": "3"}, n="4") == "Raw 7"
+    assert made.run(raw={"n": "3"}, n="4") == "Raw 7 None None"
+    assert made.run(raw={"n": 3}, clean={"n": 1}, m="5") == "Raw 4 n=1 5"
     with pytest.raises(ParameterTypeError):
         made.run(raw={"n": "three"})
     with pytest.raises(ParameterTypeError):
@@ -661,6 +665,34 @@ def test_the_registry_names_every_flow(package: Callable[..., Package]) -> None:
     registry: ModuleType = importlib.import_module(f"{made.name}.orchestration.registry")
     assert list(registry.flows_by_name) == ["a_flow", "b_flow", "main_flow"]
     assert registry.flows_by_name["main_flow"] is made.flow()
+
+
+# --- Random sessions -----------------------------------------------------------------------------
+
+
+class OnPrefect(Proof):
+    """Runs the main flow of a session on Prefect."""
+
+    def load(self, plan: Orchestration, texts: Any, functions: dict[str, Any]) -> dict[str, Any]:
+        return dict(runner.load_flows(generate_modules(plan), functions, WORLD))
+
+    def can_run(self, definition: FlowDefinition) -> bool:
+        return definition.name == "main_flow" and super().can_run(definition)
+
+    def run(self, flow: Any, given: dict[str, Any]) -> Any:
+        return asyncio.run(flow(**given))
+
+
+NESTED, FLAT = Style(), Style(flat=True)
+EIGHT = (NESTED, NESTED, FLAT, NESTED, NESTED, Style("threads"), NESTED, FLAT)
+
+
+@pytest.mark.parametrize("eight", range(5))
+def test_eight_sessions_do_on_prefect_what_they_mean(on_prefect: None, eight: int) -> None:
+    seen: Counter[str] = Counter()
+    for number, style in enumerate(EIGHT, start=10_000 + 8 * eight):
+        OnPrefect(operations_of(written(number), call), seen).holds_for(style)
+    assert seen["flows run"] == 8
 
 
 # --- Names ---------------------------------------------------------------------------------------

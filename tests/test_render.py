@@ -17,9 +17,8 @@ import pytest
 import sample_plans
 
 from pulpo.backends import render
-from pulpo.backends.dot import both
 from pulpo.errors import MissingProgramError, PulpoError, UsageError
-from pulpo.plan import Orchestration
+from pulpo.plan import Edge, Orchestration
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = [
@@ -121,6 +120,57 @@ def test_edges_have_their_ends_and_a_title() -> None:
     assert "scraping.merge → parsing.clean: CleanedJobs" in titles
 
 
+def test_edges_of_a_large_picture_have_their_words_in_the_title() -> None:
+    root = parsed(render.draw(sample_plans.layered(301)))
+    titles = {g.findtext(f"{SVG}title") for g in root.iter(f"{SVG}g") if g.get("data-source")}
+    assert "group_0.step_0_0 → group_0.step_1_0: Model0x0" in titles
+
+
+def test_ends_that_are_no_operations_have_names_for_people() -> None:
+    pictures = [
+        render.draw(sample_plans.jobs(), depth=1),
+        render.draw(sample_plans.jobs(), around="parsing.clean"),
+        render.draw(sample_plans.troubled()),
+    ]
+    titles = {title.text for p in pictures for title in parsed(p).iter(f"{SVG}title")}
+    assert {
+        "scraping.* → parsing.*: CleanedJobs",
+        "… → scraping.merge",
+        "Template → publish: template",
+    } <= titles
+
+
+@pytest.mark.parametrize("engine", ENGINES, indirect=True)
+def test_groups_that_need_each_other_many_times_over_are_drawn(engine: str) -> None:
+    """Graphviz gives up on such frames (``lost edge``) unless it is told to rank them as one."""
+    names = [f"g{n % 5}.op{n}" for n in range(60)]
+    operations = tuple(sample_plans.operation(name, gives="M") for name in names)
+    edges = tuple(
+        Edge(source=names[n], target=names[n + step], port="p", model="M")
+        for n in range(60)
+        for step in (1, 7, 13)
+        if n + step < 60
+    )
+    picture = render.draw(Orchestration(operations=operations, edges=edges))
+    assert len({name for name in names if f'data-operation="{name}"' in picture.svg}) == 60
+
+
+def test_operations_link_to_their_cells_in_the_page_and_nowhere_else() -> None:
+    links = {"scraping.merge": "#cell-id=4f1c", "gone": "#cell-id=0"}
+    picture = render.draw(sample_plans.jobs(), links=links)
+    href = 'xlink:href="#cell-id=4f1c"'
+    assert picture.inline.count("xlink:href") == 1
+    node = picture.inline.partition('data-operation="scraping.merge">')[2].partition("</g>")[0]
+    assert node.startswith(f"<a {href}>")
+    assert node.endswith("</a>")
+    assert 'role="group"' in picture.inline
+    # A file of its own, and an image, are other pages.
+    assert "href" not in picture.svg
+    # JupyterLab fails on SVG's own href.
+    assert " href=" not in picture._repr_html_()
+    assert picture._repr_html_().count(href) == 1
+
+
 def test_ids_are_unique() -> None:
     root = parsed(render.draw(sample_plans.troubled()))
     ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
@@ -172,7 +222,8 @@ def test_hostile_words_cannot_leave_the_html() -> None:
     hostile = '"><script>alert(1)</script>'
     picture = render.draw(sample_plans.renamed(sample_plans.jobs(), "report", hostile))
     assert "<script" not in picture._repr_html_()
-    assert "<script" not in replace(picture, alt=hostile)._repr_html_()
+    linked = replace(picture, links={hostile: f"#{hostile}"})
+    assert "<script" not in linked._repr_html_()
 
 
 def test_the_same_plan_gives_the_same_bundle() -> None:
@@ -216,7 +267,7 @@ def test_a_dot_that_fails_hands_over_to_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_on_path(tmp_path, "echo broken >&2; exit 1", monkeypatch)
-    assert "<svg" in render.svg(both(sample_plans.jobs()))
+    assert "<svg" in render.draw(sample_plans.jobs()).svg
 
 
 def test_when_the_only_engine_fails_the_error_has_its_words_and_the_text_stays(
@@ -236,7 +287,7 @@ def test_an_engine_that_takes_too_long_is_stopped(
     put_on_path(tmp_path, "exec sleep 60", monkeypatch)
     monkeypatch.setattr(render, "_TIMEOUT", 0.3)
     with pytest.raises(PulpoError, match="still drawing"):
-        render.svg(both(sample_plans.jobs()))
+        _ = render.draw(sample_plans.jobs()).svg
 
 
 @pytest.mark.parametrize(
@@ -247,6 +298,8 @@ def test_an_engine_that_takes_too_long_is_stopped(
         (".pdf", b"%PDF"),
         (".dot", b"digraph pulpo"),
         (".txt", b"main_flow"),
+        (".mmd", b"flowchart TB\n"),
+        (".md", b"```mermaid\nflowchart TB\n"),
     ],
 )
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)

@@ -1,40 +1,53 @@
-"""A plan as DOT text, for Graphviz: the dataflow, the hierarchy, or both in one picture."""
+"""A view as DOT text, for Graphviz: the dataflow, the hierarchy, or both in one picture."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote, unquote
 
-from ..plan import Node, Orchestration
+from ..plan import Edge, Node
 from .view import (
+    Collapsed,
+    End,
     Group,
+    Merged,
     Missing,
+    More,
     View,
+    drawable,
+    edge_class,
     edge_words,
     first_line,
-    group_tree,
-    look,
+    group_words,
+    in_brief,
+    is_dense,
+    mark,
+    more_words,
     shorten,
     state_words,
     summary,
     words,
 )
 
-__all__ = ["both", "dataflow", "escape", "hierarchy", "key", "name_of"]
+__all__ = ["VIEWS", "both", "dataflow", "escape", "hierarchy", "key", "name_of"]
 
 # Half-transparent fills suit any page, light or dark; SVG gets its themes in render.py.
 # Verdana is the widest of the common sans-serif fonts: text laid out in it fits in all of them.
 _HEAD = """\
 digraph pulpo {{
   graph [{settings} bgcolor="transparent" pad=0.1 fontname="Verdana" fontsize=12 \
-fontcolor="#57606a" labeljust=l tooltip="{summary}"]
+fontcolor="#57606a" labeljust=l tooltip="{summary}"{note}]
   node [shape=box style="rounded,filled" fontname="Verdana" fontsize=12 margin="0.14,0.08" \
 height=0.5 color="#4c8dd6" fillcolor="#4c8dd624" fontcolor="#1f2328" penwidth=1.2]
   edge [fontname="Verdana" fontsize=11 color="#7d8590" fontcolor="#57606a" arrowsize=0.7]"""
-_DOWN = "rankdir=TB nodesep=0.3 ranksep=0.45"
+# Without newrank, Graphviz ranks each frame by itself, and fails at frames that need each other.
+_DOWN = "rankdir=TB newrank=true nodesep=0.3"
 _ACROSS = "rankdir=LR nodesep=0.12 ranksep=0.7 splines=line"
 _CLUSTER = 'style="rounded,filled" color="#8b949e66" fillcolor="#8b949e14" penwidth=1 margin=14'
+_GREY = ' color="#8b949e" fillcolor="#8b949e14"'
+_PALE = 'style="rounded,dashed" color="#8b949e" fontcolor="#8b949e"'
 
 _LOOKS: Mapping[str, str] = {
     "": "",
@@ -48,15 +61,20 @@ _LOOKS: Mapping[str, str] = {
 }
 _EDGE_LOOK: Mapping[str, str] = {
     "data": "",
+    "each": " arrowhead=normalnormal",
     "order": " style=dashed arrowhead=vee",
     "candidate": ' style=dashed color="#d97706" fontcolor="#b45309"',
     "missing": ' style=dashed color="#d1242f"',
+    "more": ' style=dotted color="#8b949e" arrowhead=vee',
     "tree": " arrowhead=none tailport=e headport=w",
 }
 _LONGEST = 44  # characters of a name; its tooltip has them all
-# Above this number of nodes Graphviz is told to look for a good layout, not for the best one.
-_MANY = 300
-_CHEAPER = " splines=line mclimit=0.1 nslimit=1"
+# Above this number of nodes, or of edges, Graphviz is told to look for a good layout, not for the
+# best one. Where there are many nodes, or an edge from nearly each to nearly each, the words on
+# edges, which it lays out like nodes, go to their tooltips.
+_MANY, _MANY_EDGES = 300, 400
+_CHEAPER = " mclimit=0.1 nslimit=1"
+_CHEAPEST = " splines=line mclimit=0.01 nslimit=0.1 nslimit1=0.1"
 
 # Inches that hold a name of so many characters in bold, and its mark, whatever font the reader has.
 _WIDTHS = tuple(f"{length * 0.115 + 0.8:.2f}" for length in range(_LONGEST + 1))
@@ -66,48 +84,41 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
 )
 
+States = Mapping[str, str]
 
-def dataflow(
-    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
-) -> str:
+
+def dataflow(view: View, states: States | None = None) -> str:
     """Return operations as nodes and what flows between them as edges.
 
     Parameters
     ----------
-    flow
-        Draw only this flow (its name, or its group), with its neighbours as pale stubs.
     states
         What each operation's run came to, as in ``Run.states``.
     """
-    view = look(plan, flow)
-    lines = [_head(view, "Dataflow")]
-    lines += [_operation(node, node.name, view, states or {}) for node in view.nodes]
-    return _close(lines, view)
+    canvas = _Canvas(drawable(view), states or {})
+    lines = [_head(canvas, "Dataflow", _down(canvas))]
+    lines += [_leaf(canvas, node, node.name) for node in canvas.view.nodes]
+    return _close(canvas, lines)
 
 
-def both(
-    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
-) -> str:
+def both(view: View, states: States | None = None) -> str:
     """Return the dataflow with each group as a frame around its operations."""
-    view = look(plan, flow)
-    lines = [_head(view, "Dataflow and groups")]
-    lines += _clusters(group_tree(view.nodes), view, states or {}, "  ")
-    return _close(lines, view)
+    canvas = _Canvas(drawable(view), states or {})
+    lines = [_head(canvas, "Dataflow and groups", _down(canvas))]
+    lines += _clusters(canvas, view.tree, "  ")
+    return _close(canvas, lines)
 
 
-def hierarchy(
-    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
-) -> str:
+def hierarchy(view: View, states: States | None = None) -> str:
     """Return the tree of names: the main flow, its groups, their operations."""
-    view = look(plan, flow)
-    titles = {f.hierarchy_path: f.name for f in plan.flows if f.hierarchy_path}
-    tree = group_tree(view.nodes, view.flow.hierarchy_path if view.flow else "")
-    root = view.flow.name if view.flow else "main_flow"
-    lines = [_head(view, "Hierarchy", _ACROSS), _group_node(tree.name, tree.name or root, root)]
+    canvas = _Canvas(view, states or {})
+    tree, root = view.top, view.flow.name if view.flow else "main_flow"
+    across = _ACROSS + (_CHEAPER if len(view.nodes) > _MANY else "")
+    lines = [_head(canvas, "Hierarchy", across), _group_node(tree.name, tree.name or root, root)]
     # Boxes of one width: a straight line to a narrow box would run through its wider neighbour.
-    longest = max([len(words(node)[1]) for node in view.nodes], default=0)
-    width = f"{longest * 0.088 + 0.35:.2f}"
-    lines += _branches(tree, view, states or {}, titles, width)
+    briefs = [in_brief(*words(node)[1:]) for node in view.nodes if isinstance(node, Node)]
+    longest = max(map(len, briefs), default=0)
+    lines += _branches(canvas, tree, f"{longest * 0.088 + 0.35:.2f}")
     return "\n".join(lines) + "\n}\n"
 
 
@@ -118,13 +129,16 @@ def escape(text: str, *, hover: bool = False) -> str:
     tooltips two times), and ampersands too are written out, as Graphviz reads ``&lt;`` as ``<``.
     The one place where users' words enter DOT.
     """
-    if '"' not in text and "\\" not in text and "&" not in text:
-        escaped = text.replace("\n", "\\n")
-        if escaped.isprintable():
-            return escaped  # nearly always, and a thousand operations have ten thousand words
+    if is_plain(text):
+        return text
     text = _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
     text = text.replace("\\", "\\" * (4 if hover else 2)).replace('"', '\\"')
     return text.replace("&", "&amp;").replace("\n", "\\n").replace("\t", " ")
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a text needs no escape; nearly all do, and a picture has thousands."""
+    return text.isprintable() and '"' not in text and "\\" not in text and "&" not in text
 
 
 def key(name: str) -> str:
@@ -142,63 +156,139 @@ def name_of(key: str) -> str:
     return unquote(key[1:], errors="replace") if key.startswith("~") else key
 
 
-def _head(view: View, kind: str, settings: str = _DOWN) -> str:
-    if len(view.nodes) > _MANY:
-        settings += _CHEAPER
-    return _HEAD.format(settings=settings, summary=escape(summary(view, kind), hover=True))
+class _Keys(dict[End, str]):
+    """The key of each end, made when it is first asked for."""
+
+    def __missing__(self, end: End) -> str:
+        made = self[end] = _group_key(end.name) if isinstance(end, Collapsed) else key(end)
+        return made
 
 
-def _close(lines: list[str], view: View) -> str:
+class _Canvas:
+    """What is drawn, and how."""
+
+    def __init__(self, view: View, states: States) -> None:
+        self.view, self.states, self.keys = view, states, _Keys()
+        self.remarkable = view.problems.keys() | states.keys() | {view.around}
+        nodes = len(view.nodes) + len(view.outside)
+        self.dense = is_dense(view)
+        # Else the words of an edge are in its tooltip.
+        self.has_labels = (
+            nodes <= _MANY and nodes + _frames(view.tree) <= _MANY + 50 and not self.dense
+        )
+
+
+def _frames(group: Group) -> int:
+    return sum(1 + _frames(child) for child in group.children if isinstance(child, Group))
+
+
+def _down(canvas: _Canvas) -> str:
+    if canvas.has_labels:
+        cheaper = _CHEAPER if len(canvas.view.edges) > _MANY_EDGES else ""
+        return f"{_DOWN} ranksep=0.45{cheaper}"
+    # Where edges have no labels, the space that these took keeps the edges apart.
+    return f"{_DOWN} ranksep=1{_CHEAPEST if canvas.dense else _CHEAPER}"
+
+
+def _head(canvas: _Canvas, kind: str, settings: str) -> str:
+    view = canvas.view
+    note = "".join(f"{escape(line)}\\l" for line in textwrap.wrap(view.note, 90))
+    note = f' label="{note}" labelloc=t' if note else ""
+    told = escape(summary(view, kind), hover=True)
+    return _HEAD.format(settings=settings, summary=told, note=note)
+
+
+def _close(canvas: _Canvas, lines: list[str]) -> str:
     """Add what stands outside of every frame: stubs, missing inputs, edges."""
-    lines += [_stub(node) for node in view.outside]
+    view = canvas.view
+    lines += [_stub(canvas, node) for node in view.outside]
     for missing in view.missing:
-        lines += _missing(missing)
-    lines += _edges(view)
+        lines += _missing(canvas, missing)
+    lines += _edges(canvas)
+    for more in view.more:
+        lines += _more(canvas, more)
     lines.append("}\n")
     return "\n".join(lines)
 
 
-def _operation(
-    node: Node,
-    label: str,
-    view: View,
-    states: Mapping[str, str],
-    indent: str = "  ",
-    width: str = "",
+def _leaf(
+    canvas: _Canvas, node: Node | Collapsed, label: str, indent: str = "  ", width: str = ""
 ) -> str:
-    full, brief = words(node)
-    name = node.name
-    ident = key(name)
-    called = "async" if node.is_async else "sync"
+    if isinstance(node, Collapsed):
+        return indent + _collapsed(canvas, node, label)
+    takes, brief, gives = words(node)
+    name, doc, cell = node.name, node.doc, node.cell
+    ident = canvas.keys[name]
+    called = classes = "async" if node.is_async else "sync"
+    if len(label) > _LONGEST:
+        label = shorten(label, _LONGEST)
+    if not width:
+        width = _WIDTHS[len(label)]
+    brief, arrow = in_brief(brief, gives), f" → {gives}" if gives else ""
+    about = sign = looks = ""
+    if doc:
+        doc = shorten(first_line(doc), 200)
+    hover = name
+    if not is_plain(f"{name}{takes}{gives}{doc}{cell}"):
+        label, brief = escape(label), escape(brief)
+        hover, takes, arrow, doc, cell = (
+            escape(text, hover=True) for text in (name, takes, arrow, doc, cell)
+        )
+    if doc or cell:
+        about = f"\\n{doc}\\n{cell}"
+    if node.stale or name in canvas.remarkable:
+        classes, looks, sign, told = _remarks(canvas, node)
+        about += told
+    if brief:
+        brief = f"\\n{brief}"
+    return (
+        f'{indent}"{ident}" [id="op-{ident}" class="operation {classes}" '
+        f'label="{label} {called}{brief}{sign}" width={width} '
+        f'tooltip="{hover} ({called})\\n({takes}){arrow}{about}"{looks}]'
+    )
+
+
+def _remarks(canvas: _Canvas, node: Node) -> tuple[str, str, str, str]:
+    """Return classes, looks, and what label and tooltip say more of a node that is no usual one."""
+    state, said = state_words(node, canvas.view, canvas.states)
+    classes, looks = f"{mark(node)} {state}".rstrip(), _LOOKS[state]
+    if node.name == canvas.view.around:
+        classes, looks = f"{classes} around", f"{looks} penwidth=3"
+    problems = canvas.view.problems.get(node.name, ())
+    told = "".join(f"\\n{escape(problem.message, hover=True)}" for problem in problems)
+    return classes, looks, f"\\n{escape(said)}" if said else "", told
+
+
+def _collapsed(canvas: _Canvas, group: Collapsed, label: str) -> str:
+    state, said = state_words(group, canvas.view, canvas.states)
     label = shorten(label, _LONGEST)
-    lines = f"{label} {called}\n{brief}" if brief else f"{label} {called}"
-    told = f"{name} ({called})\n{full}"
-    if node.doc or node.cell:
-        told = f"{told}\n{shorten(first_line(node.doc), 200)}\n{node.cell}"
-    classes, looks = called, ""
-    if node.stale or name in view.problems or name in states:
-        state, said = state_words(node, view, states)
-        if state:
-            lines, classes, looks = f"{lines}\n{said}", f"{called} {state}", _LOOKS[state]
-        told = "\n".join((told, *[problem.message for problem in view.problems.get(name, ())]))
+    lines = "\n".join([label, group_words(group), *([said] if said else [])])
+    flow = canvas.view.titles.get(group.name)
+    told = f"{group.name} ({flow})" if flow else group.name
+    told += "\n" + shorten(", ".join(member.name for member in group.members[:50]), 400)
+    ident = canvas.keys[group]
     return (
-        f'{indent}"{ident}" [id="op-{ident}" '
-        f'class="operation {classes}" label="{escape(lines)}" '
-        f'width={width or _WIDTHS[len(label)]} tooltip="{escape(told, hover=True)}"{looks}]'
+        f'"{ident}" [id="{ident}" class="{f"group collapsed {state}".rstrip()}" '
+        f'label="{escape(lines)}" width={_WIDTHS[len(label)]} '
+        f'tooltip="{escape(told, hover=True)}" '
+        f"peripheries=2{_LOOKS[state] or _GREY}]"
     )
 
 
-def _stub(node: Node) -> str:
-    ident = key(node.name)
+def _stub(canvas: _Canvas, node: Node | Collapsed) -> str:
+    if isinstance(node, Collapsed):
+        ident = canvas.keys[node]
+        what = f'"{ident}" [id="{ident}" class="group'
+    else:
+        ident = canvas.keys[node.name]
+        what = f'"{ident}" [id="op-{ident}" class="operation'
     return (
-        f'  "{ident}" [id="op-{ident}" class="operation outside" '
-        f'label="{escape(shorten(node.name, _LONGEST))}" '
-        f'tooltip="{escape(node.name, hover=True)} (in another flow)" '
-        'style="rounded,dashed" color="#8b949e" fontcolor="#8b949e" height=0.3]'
+        f'  {what} outside" label="{escape(shorten(node.name, _LONGEST))}" '
+        f'tooltip="{escape(node.name, hover=True)} (in another flow)" {_PALE} height=0.3]'
     )
 
 
-def _missing(missing: Missing) -> Iterator[str]:
+def _missing(canvas: _Canvas, missing: Missing) -> Iterator[str]:
     # A hyphen cannot stand in a key, so this one is no operation's.
     ident = f"missing-{key(missing.label)}"
     told = f"nobody gives {missing.label}: it becomes a parameter of the flow\n{missing.hint}"
@@ -208,56 +298,98 @@ def _missing(missing: Missing) -> Iterator[str]:
         f'tooltip="{escape(told, hover=True)}" '
         'style="rounded,dashed" color="#d1242f" fontcolor="#d1242f"]'
     )
-    for operation, port in missing.wanted_by:
+    for end, port in missing.wanted_by:
+        label = f' label=" {escape(port)} "' if port else ""
         yield (
-            f'  "{ident}" -> "{key(operation)}" [class="missing" '
-            f'label=" {escape(port)} "{_EDGE_LOOK["missing"]}]'
+            f'  "{ident}" -> "{canvas.keys[end]}" [class="missing"{label}{_EDGE_LOOK["missing"]}]'
         )
 
 
-def _edges(view: View) -> Iterator[str]:
-    # An edge's tooltip is made of its ends and its label when the SVG is finished.
-    keys = {node.name: key(node.name) for node in (*view.nodes, *view.outside)}
-    for edge in view.edges:
-        said = edge_words(edge, view.crowded)
-        label = f' label=" {escape(said)} "' if said else ""
-        yield (
-            f'  "{keys.get(edge.source) or key(edge.source)}" -> '
-            f'"{keys.get(edge.target) or key(edge.target)}" '
-            f'[class="{edge.kind}"{label}{_EDGE_LOOK[edge.kind]}]'
-        )
+def _more(canvas: _Canvas, more: More) -> Iterator[str]:
+    """Yield what stands for the operations behind a cut, and the edge that is cut."""
+    end = canvas.keys[more.end]
+    ident = f"more-{'before' if more.before else 'after'}-{end}"
+    yield _more_node(ident, more_words(more), shorten(", ".join(more.names[:50]), 400))
+    ends = f'"{ident}" -> "{end}"' if more.before else f'"{end}" -> "{ident}"'
+    yield f'  {ends} [class="more"{_EDGE_LOOK["more"]}]'
 
 
-def _clusters(group: Group, view: View, states: Mapping[str, str], indent: str) -> Iterator[str]:
+def _more_node(ident: str, label: str, told: str) -> str:
+    return (
+        f'  "{ident}" [id="{ident}" class="more" label="… {label}" '
+        f'tooltip="{escape(told or label, hover=True)}" '
+        'shape=plain style="" fontcolor="#57606a" height=0.2]'
+    )
+
+
+def _edges(canvas: _Canvas) -> list[str]:
+    keys, crowd = canvas.keys, canvas.view.crowd
+    special = {operation for operation, _ in (*crowd.several, *crowd.mapped)}
+    known: dict[tuple[str, str, bool], str] = {}  # models are fewer than edges
+    lines = []
+    for edge in canvas.view.edges:
+        if isinstance(edge, Merged) or edge.target in special:
+            rest = _edge_attributes(canvas, edge)
+        else:
+            what = (
+                (edge.kind, edge.model, edge.many) if edge.model else (edge.kind, edge.port, False)
+            )
+            rest = known.get(what, "")
+            if not rest:
+                rest = known[what] = _edge_attributes(canvas, edge)
+        lines.append(f'  "{keys[edge.source]}" -> "{keys[edge.target]}" {rest}')
+    return lines
+
+
+def _edge_attributes(canvas: _Canvas, edge: Edge | Merged) -> str:
+    kind = classes = edge_class(edge, canvas.view.crowd)
+    look = _EDGE_LOOK[kind]
+    if kind == "each":
+        classes = "data each"
+    if isinstance(edge, Merged):
+        classes, look = f"{classes} merged", f"{look} penwidth=1.8"
+    said = edge_words(edge, canvas.view.crowd)
+    if not said:
+        return f'[class="{classes}"{look}]'
+    if canvas.has_labels:
+        return f'[class="{classes}" label=" {escape(said)} "{look}]'
+    # Ends and words are put together when the SVG is finished.
+    return f'[class="{classes}" tooltip="{escape(said, hover=True)}"{look}]'
+
+
+def _clusters(canvas: _Canvas, group: Group, indent: str) -> Iterator[str]:
     cut = len(group.name) + 1 if group.name else 0
     for child in group.children:
-        if isinstance(child, Node):
-            yield _operation(child, child.name[cut:], view, states, indent)
+        if not isinstance(child, Group):
+            yield _leaf(canvas, child, child.name[cut:], indent)
             continue
         ident, told = key(child.name), escape(child.name, hover=True)
         yield (
             f'{indent}subgraph "cluster_{ident}" {{\n{indent}  graph [id="group-{ident}" '
             f'class="group" label="{escape(child.name)}" tooltip="{told}" {_CLUSTER}]'
         )
-        yield from _clusters(child, view, states, indent + "  ")
+        yield from _clusters(canvas, child, indent + "  ")
         yield f"{indent}}}"
 
 
-def _branches(
-    group: Group, view: View, states: Mapping[str, str], titles: Mapping[str, str], width: str
-) -> Iterator[str]:
+def _branches(canvas: _Canvas, group: Group, width: str) -> Iterator[str]:
     cut = len(group.name) + 1 if group.name else 0
     here = _group_key(group.name)
     for child in group.children:
-        if isinstance(child, Node):
-            there = key(child.name)
-            yield _operation(child, child.name[cut:], view, states, width=width)
-        else:
+        label = child.name[cut:]
+        if isinstance(child, Group):
             there = _group_key(child.name)
-            yield _group_node(child.name, child.name[cut:], titles.get(child.name, ""))
+            yield _group_node(child.name, label, canvas.view.titles.get(child.name, ""))
+        else:
+            there = canvas.keys[child if isinstance(child, Collapsed) else child.name]
+            yield _leaf(canvas, child, label, width=width)
         yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]}]'
         if isinstance(child, Group):
-            yield from _branches(child, view, states, titles, width)
+            yield from _branches(canvas, child, width)
+    if group.hidden:
+        there = f"more-in-{here}"
+        yield _more_node(there, f"{group.hidden:,} more", "")
+        yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]} style=dotted]'
 
 
 def _group_node(name: str, label: str, flow: str) -> str:
@@ -265,8 +397,7 @@ def _group_node(name: str, label: str, flow: str) -> str:
     return (
         f'  "{_group_key(name)}" [id="{_group_key(name)}" class="group" '
         f'label="{escape(shorten(label, _LONGEST))}{second}" '
-        f'tooltip="{escape(flow or name or label, hover=True)}" '
-        'color="#8b949e" fillcolor="#8b949e14"]'
+        f'tooltip="{escape(flow or name or label, hover=True)}"{_GREY}]'
     )
 
 

@@ -1,4 +1,4 @@
-"""What the flows of this export share: threads, data by reference, order, the command line."""
+"""What the flows of this export share: threads, references, order, many, the command line."""
 
 from __future__ import annotations
 
@@ -8,29 +8,38 @@ import contextvars
 import ctypes
 import functools
 import inspect
+import itertools
 import json
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 import cloudpickle
 from prefect.cache_policies import CachePolicy
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.exceptions import MissingContextError
 from prefect.flows import Flow
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
 )
-from prefect.utilities.annotations import opaque
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import Task
+from prefect.utilities.annotations import opaque, unmapped
 from prefect.utilities.callables import cloudpickle_wrapped_call
+from prefect.utilities.engine import get_state_for_result, link_state_to_flow_run_result
 from pydantic import ConfigDict, TypeAdapter, ValidationError, WrapValidator
 from pydantic.errors import PydanticSchemaGenerationError
 
@@ -52,6 +61,7 @@ async def in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) 
     """
     context = contextvars.copy_context()
     thread: list[int] = []
+    interrupted: list[int] = []
     lock = threading.Lock()
 
     def call() -> Any:
@@ -62,23 +72,40 @@ async def in_thread(function: Callable[..., Any], /, *args: Any, **kwargs: Any) 
         finally:
             with lock:
                 thread.clear()
-                # One that came too late must not hit what the thread does next.
-                _raise_in(threading.get_ident(), None)
+            if interrupted:
+                _raise_what_is_due()
 
     future = asyncio.get_running_loop().run_in_executor(THREADS, call)
     try:
-        return await future
+        given = await future
     except asyncio.CancelledError:
         with lock:
             for ident in thread:
-                _raise_in(ident, Interrupted)
+                interrupted.append(ident)
+                _raise_in(ident)
         raise
+    # A plain wrapper around an async function gives a coroutine.
+    return await given if inspect.iscoroutine(given) else given
 
 
-def _raise_in(ident: int, error: type[BaseException] | None) -> None:
-    """Raise an exception in another thread at its next line; None takes back one still due."""
-    given = ctypes.py_object(error) if error is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), given)
+def _raise_in(ident: int) -> None:
+    """Raise `Interrupted` in a thread at its next line."""
+    error = ctypes.py_object(Interrupted)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), error)
+
+
+def _raise_what_is_due() -> None:
+    """Let an interrupt that came too late hit this function, and not what the thread does next.
+
+    To take it back, by NULL, would leave Python 3.11 looking for it for ever, at every call:
+    slower, and without end under a profiler or a debugger.
+    """
+    try:
+        _raise_in(threading.get_ident())
+        while True:
+            pass
+    except Interrupted:
+        pass
 
 
 @functools.cache
@@ -137,12 +164,18 @@ _subflow: contextvars.ContextVar[Flow[..., Any] | None] = contextvars.ContextVar
 
 async def subflow(flow: Flow[..., Any], /, **parameters: Any) -> Any:
     """Await ``flow`` as a child of the running flow; what it returns comes by reference."""
+    data = [opaque(value.value) for value in parameters.values() if isinstance(value, Ref)]
     token = _subflow.set(flow)
     try:
-        result = await flow(**parameters)
+        # Prefect looks into no reference: by waiting for what is there its graph has the edges.
+        result = await flow(**parameters, wait_for=data or None)
     finally:
         _subflow.reset(token)
-    return result.value if isinstance(result, Ref) else result
+    if not isinstance(result, Ref):
+        return result
+    if known := get_state_for_result(result):
+        link_state_to_flow_run_result(known[0], result.value)
+    return result.value
 
 
 def give(value: Any) -> Any:
@@ -160,11 +193,27 @@ def finished(results: Sequence[Any]) -> Sequence[Any]:
     Gathering that way lets independent siblings of a failed operation finish.
     """
     failures = [result for result in results if isinstance(result, BaseException)]
-    for failure in failures[1:]:
-        failures[0].add_note(f"Another operation of the same flow failed too: {failure!r}")
+    for failure in failures[1:4]:
+        failures[0].add_note(f"Another one of the same flow failed too: {failure!r}")
+    if len(failures) > 4:
+        failures[0].add_note(f"And {len(failures) - 4} more.")
     if failures:
         raise failures[0]
     return results
+
+
+def state_of(task: Task[..., Any]) -> Callable[..., Awaitable[State[Any]]]:
+    """Return an async function that calls ``task`` and gives its state, to wait for.
+
+    For an operation that returns nothing: Prefect knows a value again, but not None.
+    """
+
+    async def call(**given: Any) -> State[Any]:
+        state: State[Any] = await task(**given, return_state=True)
+        await state.aresult()  # raises what the operation raised
+        return state
+
+    return call
 
 
 class NotReached(Exception):
@@ -174,59 +223,97 @@ class NotReached(Exception):
 class Started:
     """An operation, or a subflow, that runs as soon as what it needs is there."""
 
-    def __init__(self, call: asyncio.Task[Any], path: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self, call: asyncio.Task[Any], path: tuple[Callable[[Any], Any], ...] = ()
+    ) -> None:
         self.call = call
         self.path = path
 
     def __getitem__(self, key: Any) -> Started:
-        return Started(self.call, (*self.path, key))
+        return self.then(lambda value: _resolved(value)[key])
+
+    def then(self, function: Callable[[Any], Any]) -> Started:
+        """Return the same, with ``function`` applied to the value when it is there."""
+        return Started(self.call, (*self.path, function))
 
     async def value(self) -> Any:
         """Wait for the value; raise `NotReached` when there will be none."""
         await asyncio.wait([self.call])
         if self.call.cancelled() or self.call.exception() is not None:
             raise NotReached from None
-        return self.result()
+        return self._value()
+
+    def _value(self) -> Any:
+        return functools.reduce(lambda value, step: step(value), self.path, self.call.result())
 
     def result(self) -> Any:
         """Return the value; to be used after `settled`."""
-        return functools.reduce(lambda value, key: value[key], self.path, self.call.result())
+        return _resolved(self._value())
+
+
+#: What a list that stands in a call may hold beside values.
+_LATER = (opaque, Started, PrefectFuture)
 
 
 async def _arrived(value: Any) -> Any:
     if isinstance(value, Started):
         return await value.value()
     if isinstance(value, Several):
-        return value.join([await _arrived(item) for item in value.items])
-    if isinstance(value, opaque):
-        return opaque(await _arrived(value.unwrap()))
+        joined = value.join([_resolved(await _arrived(item)) for item in value.items])
+        return linked(joined) if value.linked else joined
+    if isinstance(value, (opaque, unmapped)):
+        return value.rewrap(await _arrived(value.unwrap()))
     if isinstance(value, Ref):
-        return Ref(await _arrived(value.value))
+        return Ref(_resolved(await _arrived(value.value)))
+    if isinstance(value, list) and any(isinstance(item, _LATER) for item in value):
+        return [await _arrived(item) for item in value]
+    if isinstance(value, PrefectFuture):
+        await _ended([value])
+        if not value.state.is_completed():
+            raise NotReached
     return value
 
 
-def start(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Started:
-    """Call an async function as soon as its arguments are there."""
-    return start_after((), function, *args, **kwargs)
-
-
-def start_after(
-    others: Sequence[Started], function: Callable[..., Any], /, *args: Any, **kwargs: Any
+def start(
+    function: Callable[..., Any], /, *args: Any, wait_for: Sequence[Any] = (), **kwargs: Any
 ) -> Started:
-    """Call an async function as soon as its arguments are there and ``others`` have finished."""
+    """Call a function as soon as its arguments, and all of ``wait_for``, are there."""
 
     async def run() -> Any:
-        for other in others:
-            await other.value()
+        others = [await _arrived(other) for other in wait_for]
         ready = {name: await _arrived(value) for name, value in kwargs.items()}
-        return await function(*args, **ready)
+        if others and function is not subflow:
+            ready["wait_for"] = list(_known(others))
+        return await _called(functools.partial(function, *args), ready)
 
     return Started(asyncio.create_task(run()))
 
 
-async def settled(*started: Started) -> None:
+def _known(values: Sequence[Any]) -> Iterator[Any]:
+    """Give the futures and states among what was waited for, by which Prefect knows a task."""
+    for value in values:
+        if isinstance(value, list):
+            yield from _known(value)
+        elif isinstance(value, (PrefectFuture, State, opaque)):
+            yield value
+
+
+async def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Return what ``function`` gives: a value, or a future that has ended well."""
+    called = function(**arguments)
+    if not isinstance(called, PrefectFuture):
+        return await called
+    await _ended([called])
+    called.result()  # raises what the operation raised
+    return called
+
+
+async def settled(*started: Started | PrefectFuture[Any]) -> None:
     """Wait until all of them have ended; raise the first failure, if there was one."""
-    calls = [item.call for item in started]
+    futures = [item for item in started if isinstance(item, PrefectFuture)]
+    calls = [item.call for item in started if isinstance(item, Started)]
+    if futures:
+        calls.append(asyncio.create_task(_ended(futures)))
     try:
         await asyncio.wait(calls)
     except asyncio.CancelledError:
@@ -235,6 +322,7 @@ async def settled(*started: Started) -> None:
         await asyncio.wait(calls)
         raise
     ended = [asyncio.CancelledError() if c.cancelled() else c.exception() for c in calls]
+    ended += [_failure(future) for future in futures]
     finished([error for error in ended if error is not None and not isinstance(error, NotReached)])
 
 
@@ -245,17 +333,17 @@ class Several:
         self.items = items
         self.many = many
         self.optional = optional
+        self.linked = False
 
     def join(self, values: Sequence[Any]) -> list[Any]:
         """Return the values as one list."""
         joined: list[Any] = []
         for place, value in enumerate(values):
-            if value is None and place in self.optional:
-                continue
-            if place in self.many:
-                joined.extend(value)
-            else:
-                joined.append(value)
+            if place not in self.many:
+                value = [value]
+            if place in self.optional:
+                value = [item for item in value or () if item is not None]
+            joined.extend(value)
         return joined
 
 
@@ -265,7 +353,202 @@ def several(*items: Any, many: Sequence[int] = (), optional: Sequence[int] = ())
     Items at the places ``many`` are flattened; those at ``optional`` are left out when None.
     """
     joined = Several(*items, many=many, optional=optional)
-    return joined if any(isinstance(item, Started) for item in items) else joined.join(items)
+    later = any(isinstance(item, (Started, PrefectFuture)) for item in items)
+    return joined if later else joined.join(items)
+
+
+# --- Task runners ---------------------------------------------------------------------------------
+
+
+async def _ended(futures: Sequence[PrefectFuture[Any]]) -> None:
+    """Wait in a thread until all futures have ended, however."""
+
+    def wait() -> None:
+        for future in futures:
+            future.wait()
+
+    await asyncio.get_running_loop().run_in_executor(THREADS, wait)
+
+
+def _failure(future: PrefectFuture[Any]) -> BaseException | None:
+    """Return what an operation raised; None when it did not, or was never started."""
+    state = future.state
+    if state.is_completed() or state.is_pending():
+        return None
+    try:
+        future.result()
+    except BaseException as error:
+        return error
+    return None
+
+
+def _resolved(value: Any) -> Any:
+    """Return the value of a future that has ended; those in a list too."""
+    if isinstance(value, list) and any(isinstance(item, PrefectFuture) for item in value):
+        return [_resolved(item) for item in value]
+    return value.result() if isinstance(value, PrefectFuture) else value
+
+
+def part(pair: Any, index: int) -> Any:
+    """Return one item of what an operation gives, when it is there."""
+    if not isinstance(pair, PrefectFuture):
+        return pair[index]
+    value = asyncio.create_task(_value_of(pair))
+    # Who needs it hears of a failure from the future; asyncio complains if nobody looks here.
+    value.add_done_callback(lambda call: call.cancelled() or call.exception())
+    return Started(value)[index]
+
+
+async def _value_of(future: PrefectFuture[Any]) -> Any:
+    return (await _arrived(future)).result()
+
+
+# --- Many: once per element -----------------------------------------------------------------------
+
+#: Told what becomes of an operation that runs once per element: that it began (with how many), of
+#: each element that it ended (with an error or None), that all did (with the results, or an error).
+watcher: contextvars.ContextVar[Callable[[str, str, Any], None] | None] = contextvars.ContextVar(
+    "watcher", default=None
+)
+
+
+def linked(values: Any) -> Any:
+    """Return the results of several calls so that Prefect knows each of them again.
+
+    Beyond a thousand that would take longer than the calls.
+    """
+    if isinstance(values, Started):
+        return values.then(linked)
+    if isinstance(values, Several):
+        values.linked = True
+        return values
+    if len(values) > 1000:
+        return _light(values)
+    return [_light(value) for value in values]
+
+
+def _light(value: Any) -> Any:
+    """Return an argument into which Prefect does not look, but by which it knows its task."""
+    run = FlowRunContext.get()
+    runner = type(run.flow.task_runner).__module__ if run is not None and run.flow else ""
+    # Dask and Ray take an annotation for the tuple that it is.
+    return value if runner.startswith(("prefect_dask", "prefect_ray")) else opaque(value)
+
+
+def mapped(
+    task: Callable[..., Any],
+    /,
+    *,
+    max_concurrency: int | None = None,
+    on_error: str = "fail",
+    parts: int = 0,
+    flatten: Sequence[int] = (),
+) -> Callable[..., Awaitable[Any]]:
+    """Return an async function that calls ``task`` once per element of its arguments, in step.
+
+    As with Prefect's ``task.map``, an argument in ``unmapped`` is the same for all.
+
+    Parameters
+    ----------
+    task
+        A task, or its ``submit``.
+    max_concurrency
+        How many elements are worked on at a time; all of them when left out.
+    on_error
+        ``"fail"``: the first failure is raised when all elements have ended. ``"skip"``: elements
+        that failed are left out.
+    parts
+        The number of items of the tuples that the task returns; what comes is a tuple of lists.
+    flatten
+        The items (or 0, without ``parts``) that are lists, and are made one.
+    """
+    name: str = getattr(task, "__self__", task).name  # type: ignore[union-attr]
+
+    async def call(wait_for: Sequence[Any] = (), **given: Any) -> Any:
+        wait_for = [*wait_for, *(v for v in given.values() if isinstance(v, PrefectFuture))]
+        each = [key for key, value in given.items() if not isinstance(value, unmapped)]
+        rows = _rows(name, given)
+        tell = watcher.get() or (lambda *what: None)
+        tell(name, "began", len(rows))
+        gate = asyncio.Semaphore(max_concurrency or len(rows) or 1)
+        order = {"wait_for": wait_for} if wait_for else {}
+
+        async def one(place: int, row: dict[str, Any]) -> Any:
+            async with gate:
+                try:
+                    called = await _called(task, {**row, **order})
+                except Exception as error:
+                    tell(name, "element", error)
+                    at = f"element {place + 1} of {len(rows)}"
+                    error.add_note(f"{name} was at {at}: {_brief(row, each)}")
+                    raise
+            tell(name, "element", None)
+            return called
+
+        ended = await asyncio.gather(
+            *(one(place, row) for place, row in enumerate(rows)), return_exceptions=True
+        )
+        if on_error == "skip":
+            skipped = [each for each in ended if isinstance(each, Exception)]
+            for error in skipped:
+                _log_skipped(error)
+            ended = [each for each in ended if not isinstance(each, Exception)]
+        try:
+            finished(ended)
+        except Exception as error:
+            tell(name, "failed", error)
+            raise
+        results = _gathered(ended, parts, flatten)
+        tell(name, "ended", _resolved(results))
+        return results
+
+    return call
+
+
+def _rows(name: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the arguments of each call."""
+    same = {key: value.unwrap() for key, value in given.items() if isinstance(value, unmapped)}
+    lists = {key: list(_listed(value)) for key, value in given.items() if key not in same}
+    sizes = {len(each) for each in lists.values()}
+    if len(sizes) > 1:
+        told = ", ".join(f"{len(each)} of {key!r}" for key, each in lists.items())
+        raise ValueError(f"{name} takes its elements in step, but there are {told}.")
+    return [
+        {**{key: _light(value) for key, value in zip(lists, row, strict=True)}, **same}
+        for row in zip(*lists.values(), strict=True)
+    ]
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return (value.result() if isinstance(value, PrefectFuture) else value) or ()
+
+
+def _gathered(results: list[Any], parts: int, flatten: Sequence[int]) -> Any:
+    if not parts:
+        return _joined(_resolved(results)) if flatten else results
+    columns = [[row[place] for row in _resolved(results)] for place in range(parts)]
+    return tuple(
+        _joined(column) if place in flatten else column for place, column in enumerate(columns)
+    )
+
+
+def _joined(lists: Sequence[Any]) -> list[Any]:
+    return list(itertools.chain.from_iterable(each or () for each in lists))
+
+
+def _log_skipped(error: Exception) -> None:
+    where = error.__notes__[-1]
+    with suppress(MissingContextError):
+        get_run_logger().warning("Skipped: %s: %r", where, error)
+
+
+def _brief(row: Mapping[str, Any], keys: Sequence[str]) -> str:
+    told = []
+    for key in keys:
+        value = row[key]
+        text = repr(_resolved(value.unwrap() if isinstance(value, opaque) else value))
+        told.append(f"{key}={text if len(text) <= 80 else text[:79] + '…'}")
+    return ", ".join(told)
 
 
 # --- The command line -----------------------------------------------------------------------------
@@ -297,7 +580,7 @@ def command_line(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -
         parameters = {name: _parsed(name, text, types.get(name)) for name, text in given.items()}
     except ValueError as error:
         parser.error(str(error))
-    with quiet_server():
+    with quiet_server(in_processes=not isinstance(flow.task_runner, ThreadPoolTaskRunner)):
         result = asyncio.run(flow(**parameters))
     _print(result)
 
@@ -374,20 +657,29 @@ def _shortened(value: Any) -> Any:
 
 
 @contextmanager
-def quiet_server() -> Iterator[None]:
+def quiet_server(*, in_processes: bool = False) -> Iterator[None]:
     """Give Prefect's own temporary server what it needs, when no server is configured.
 
     Its database is in memory, since a SQLite file collides under concurrent subflows; it has two
-    minutes to start; and it sends nothing anywhere.
+    minutes to start; and it sends nothing anywhere. Tasks that run ``in_processes`` of their own
+    are told where it is: each of those would start another one.
     """
     if PREFECT_API_URL.value():
         yield
         return
     with temporary_settings(
         {
+            PREFECT_LOGGING_TO_API_ENABLED: False,  # they are printed, and the server ends too
             PREFECT_SERVER_ANALYTICS_ENABLED: False,
             PREFECT_SERVER_DATABASE_CONNECTION_URL: "sqlite+aiosqlite:///:memory:",
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
         }
     ):
-        yield
+        if not in_processes:
+            yield
+            return
+        from prefect.server.api.server import SubprocessASGIServer  # it takes seconds
+
+        server = SubprocessASGIServer()
+        with server, temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield

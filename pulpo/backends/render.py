@@ -1,4 +1,4 @@
-"""DOT text as a picture: SVG themed for light and dark pages, and the notebook's mime bundle."""
+"""A view as a picture: SVG themed for light and dark pages, and the notebook's mime bundle."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingProgramError, PulpoError, UsageError
 from .dot import VIEWS, name_of
-from .view import SIGNS, look, summary
+from .look import look
+from .view import SIGNS, View, summary
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from ..plan import Orchestration
+    from ..plan import FlowDefinition, Orchestration
 
 __all__ = ["Picture", "draw", "escape", "svg"]
 
@@ -66,6 +67,8 @@ _RULES = (
     ".pulpo .edge path,.pulpo .edge polygon{stroke:var(--line)}"
     ".pulpo .edge polygon{fill:var(--line)}"
     ".pulpo .edge.order path{stroke:var(--order)}"
+    ".pulpo .around path{stroke-width:3}"
+    ".pulpo .more text.name{fill:var(--dim);font-weight:400}"
     ".pulpo .outside text.name{fill:var(--dim);font-weight:400}"
     ".pulpo .outside path{stroke:var(--frame)}"
     + "".join(
@@ -99,23 +102,50 @@ sys.stdout.buffer.write(drawn)
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """A drawn plan: shows itself in a notebook, and as text where nothing can be drawn.
 
     Parameters
     ----------
-    dot
-        The DOT text.
-    text
-        The same as plain text; equal plans give equal text.
-    alt
-        One line for those who cannot see the picture.
+    view
+        What is drawn.
+    kind
+        ``"both"``, ``"dataflow"`` or ``"hierarchy"``.
+    states
+        What each operation's run came to, by name.
+    links
+        Where in the page an operation's source stands, by name, as ``#anchor``.
     """
 
-    dot: str
-    text: str
-    alt: str = "A graph of operations"
+    view: View
+    kind: str = "both"
+    states: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def dot(self) -> str:
+        """The DOT text."""
+        return VIEWS[self.kind](self.view, self.states)
+
+    @cached_property
+    def text(self) -> str:
+        """The same as plain text; equal plans give equal text."""
+        from . import tree
+
+        return tree.VIEWS[self.kind](self.view, self.states)
+
+    @cached_property
+    def mermaid(self) -> str:
+        """The same as a Mermaid flowchart, for Markdown; small enough that Mermaid draws it."""
+        from . import mermaid
+
+        return mermaid.draw(self.view, self.kind, self.states)
+
+    @cached_property
+    def alt(self) -> str:
+        """One line for those who cannot see the picture."""
+        return summary(self.view, "Graph").partition("\n")[0]
 
     @property
     def svg(self) -> str:
@@ -124,11 +154,18 @@ class Picture:
 
     @property
     def inline(self) -> str:
-        """The picture as an SVG element of a page, in whose theme it is shown."""
-        return self.svg.replace(_ALONE, _INLINE, 1)
+        """The picture as an SVG element of a page, in whose theme it is shown.
+
+        Its operations are links to their cells, where these are known.
+        """
+        return _linked(self.svg.replace(_ALONE, _INLINE, 1), self.links)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture as its suffix says: ``.svg .png .pdf .dot .gv`` or ``.txt``."""
+        """Write the picture as its suffix says.
+
+        That is ``.svg``, ``.png``, ``.pdf``, ``.dot`` or ``.gv``, ``.txt``, and Mermaid's ``.mmd``,
+        or ``.md`` with a fence around it.
+        """
         path = Path(path)
         writer = _WRITERS.get(path.suffix.lower())
         if writer is None:
@@ -170,22 +207,22 @@ def draw(
     plan: Orchestration,
     view: str = "both",
     *,
-    flow: str | None = None,
+    flow: str | FlowDefinition | None = None,
+    depth: int | None = None,
+    around: str | None = None,
+    hops: int | None = None,
     states: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> Picture:
-    """Return the picture of a plan: ``"both"``, ``"dataflow"`` or ``"hierarchy"``."""
-    from . import tree
+    """Return the picture of a plan: ``"both"``, ``"dataflow"`` or ``"hierarchy"``.
 
+    ``flow``, ``depth``, ``around`` and ``hops`` choose a part, as `pulpo.backends.look.look` says;
+    ``states`` and ``links`` are those of `Picture`.
+    """
     if view not in VIEWS:
         raise UsageError(f"no view is called {view!r}: choose {', '.join(VIEWS)}.")
-    as_text = {"both": tree.both_text, "dataflow": _dataflow_and_edges}.get(
-        view, tree.hierarchy_text
-    )
-    return Picture(
-        dot=VIEWS[view](plan, flow=flow, states=states),
-        text=as_text(plan, flow=flow, states=states),
-        alt=summary(look(plan, flow), "Graph").partition("\n")[0],
-    )
+    part = look(plan, flow, depth=depth, around=around, hops=hops)
+    return Picture(view=part, kind=view, states=states or {}, links=links or {})
 
 
 def svg(dot_text: str) -> str:
@@ -222,6 +259,8 @@ def _finished(dot_text: str) -> str:
     graph = root.find(f"{_SVG}g")
     assert graph is not None, "Graphviz writes one g"
     told = _unwrap(graph) or "A graph of operations"
+    for note in graph.findall(f"{_SVG}text"):
+        _dress(note, "note", first=False)
     title, _, description = told.partition("\n")
     for element in [*graph.iter(f"{_SVG}g")]:
         _name(element)
@@ -286,13 +325,45 @@ def _name(element: Element) -> None:
     if kind == "edge":
         # Graphviz numbers edges, which is no lasting name; the ends are.
         del element.attrib["id"]
-        ends = [_clean(name_of(end)) for end in (title.text or "").split("->")]
+        ends = [_clean(_end(end)) for end in (title.text or "").split("->")]
         if "tree" not in element.attrib["class"].split():
             element.attrib.update({"data-source": ends[0], "data-target": ends[-1]})
-            told = " → ".join(ends) + "".join(f": {text.text}" for text in texts)
+            said = "".join(text.text or "" for text in texts) or told.strip()
+            told = " → ".join(ends) + (f": {said}" if said else "")
     title.text = told.strip()
     if element.attrib.get("id", "").startswith("op-"):
         element.set("data-operation", _clean(name_of(element.attrib["id"][3:])))
+
+
+def _end(key: str) -> str:
+    """Return what a person calls an edge's end: an operation, a group, a model, or the rest."""
+    kind, _, rest = key.partition("-")
+    if kind == "group":
+        return f"{name_of(rest)}.*"
+    if kind == "missing":
+        return name_of(rest)
+    return "…" if kind == "more" else name_of(key)
+
+
+def _linked(drawn: str, links: Mapping[str, str]) -> str:
+    """Make links of a page's operations.
+
+    By ``xlink:href``, which every browser knows: JupyterLab takes SVG's ``href`` for that of an
+    HTML link, and fails on it.
+    """
+
+    def link(found: re.Match[str]) -> str:
+        start, name, inside = found.groups()
+        href = links.get(html.unescape(name))
+        return f'{start}<a xlink:href="{escape(href)}">{inside}</a></g>' if href else found[0]
+
+    if not links:
+        return drawn
+    # What is an image to a screen reader has nothing in it.
+    return _OPERATION.sub(link, drawn.replace('role="img"', 'role="group"', 1))
+
+
+_OPERATION = re.compile(r'(<g id="op-[^>]* data-operation="([^"]*)">)(.*?)</g>', re.DOTALL)
 
 
 def _dress(text: Element, kind: str, *, first: bool) -> None:
@@ -329,7 +400,7 @@ def _run(dot_text: str, form: str) -> bytes:
         except subprocess.TimeoutExpired as error:
             raise PulpoError(
                 f"Graphviz was still drawing after {_TIMEOUT:.0f} seconds. "
-                "Draw one flow of it (--flow NAME), or look at the text (print it)."
+                "Draw less of it (--depth 1, --around OPERATION, one flow), or look at the text."
             ) from error
         except (subprocess.CalledProcessError, OSError) as error:
             failures.append(_last_words(error))
@@ -379,13 +450,6 @@ def _last_words(error: Exception) -> str:
     return lines[-1] if lines else str(error)
 
 
-def _dataflow_and_edges(plan: Orchestration, **options: Any) -> str:
-    from . import tree
-
-    edges = tree.edge_list(plan, flow=options.get("flow"))
-    return tree.dataflow_text(plan, **options) + (f"\n\n{edges}" if edges else "")
-
-
 def _raster(picture: Picture, form: str) -> bytes:
     """Draw on white at twice the screen's resolution: pixels cannot follow a theme."""
     white = picture.dot.replace('bgcolor="transparent"', 'bgcolor="white" dpi=144', 1)
@@ -399,4 +463,6 @@ _WRITERS: Mapping[str, Callable[[Picture], bytes]] = {
     ".dot": lambda picture: picture.dot.encode(),
     ".gv": lambda picture: picture.dot.encode(),
     ".txt": lambda picture: f"{picture.text}\n".encode(),
+    ".mmd": lambda picture: f"{picture.mermaid}\n".encode(),
+    ".md": lambda picture: f"```mermaid\n{picture.mermaid}\n```\n".encode(),
 }

@@ -1,68 +1,71 @@
-"""A plan as plain text, for terminals and for tests that compare: a tree of names, and edges."""
+"""A view as plain text, for terminals and for tests that compare: a tree of names, and edges."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from ..plan import Edge, Node, Orchestration
-from .view import Group, View, edge_words, group_tree, look, mark, signature, state_words
+from ..plan import Edge, Node
+from .view import (
+    Collapsed,
+    Group,
+    Merged,
+    More,
+    View,
+    edge_words,
+    end_words,
+    group_words,
+    mark,
+    more_words,
+    signature,
+    state_words,
+)
 
-__all__ = ["both_text", "dataflow_text", "edge_list", "escape", "hierarchy_text"]
+__all__ = ["VIEWS", "both_text", "dataflow_text", "edge_list", "escape", "hierarchy_text"]
 
 _BRANCH, _LAST = "├── ", "└── "
 _BAR, _BLANK = "│   ", "    "
 # A terminal obeys control characters, and marks that reorder text make a line lie.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
 
+States = Mapping[str, str]
 
-def hierarchy_text(
-    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
-) -> str:
+
+def hierarchy_text(view: View, states: States | None = None) -> str:
     """Return the tree of groups and operations, each with what it takes and gives."""
-    view = look(plan, flow)
-    flows = {f.hierarchy_path: f.name for f in plan.flows if f.hierarchy_path}
-    tree = group_tree(view.nodes, view.flow.hierarchy_path if view.flow else "")
-    root = view.flow.name if view.flow else "main_flow"
-    head = f"{tree.name} [{root}]" if tree.name else root
-    lines = [escape(head), *_branches(tree, view, states or {}, flows, "")]
-    return "\n".join(lines)
+    return _paragraphs(_tree(view, states or {}), view.note)
 
 
-def dataflow_text(
-    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
-) -> str:
-    """Return each operation with, below it, what it needs and from where."""
-    view = look(plan, flow)
+def dataflow_text(view: View, states: States | None = None) -> str:
+    """Return each operation with, below it, what it needs and from where; then the edges."""
     needs = _needs(view)
     lines: list[str] = []
     for node in view.nodes:
-        lines.append(_operation(node, node.name, view, states or {}))
-        items = needs.get(node.name, [])
+        lines.append(_leaf(node, end_words(_end(node)), view, states or {}))
+        items = needs.get(_end(node), [])
         for number, item in enumerate(items, start=1):
             lines.append((_LAST if number == len(items) else _BRANCH) + item)
-    return "\n".join(lines)
+    return _paragraphs("\n".join(lines), edge_list(view), view.note)
 
 
-def both_text(
-    plan: Orchestration, *, flow: str | None = None, states: Mapping[str, str] | None = None
-) -> str:
+def both_text(view: View, states: States | None = None) -> str:
     """Return the tree of names, then the edges."""
-    edges = edge_list(plan, flow=flow)
-    return hierarchy_text(plan, flow=flow, states=states) + (f"\n\n{edges}" if edges else "")
+    return _paragraphs(_tree(view, states or {}), edge_list(view), view.note)
 
 
-def edge_list(plan: Orchestration, *, flow: str | None = None) -> str:
+def edge_list(view: View) -> str:
     """Return one line an edge, ``a -[Model]-> b``, in the plan's order.
 
-    What nobody gives comes from ``?``, order alone is ``-[after]->``, and a port that could not be
-    settled has a line for every candidate, ``-[Model ?]->``.
+    What nobody gives comes from ``?``, order alone is ``-[after]->``, a port that could not be
+    settled has a line for every candidate, ``-[Model ?]->``, one that takes one of many says
+    ``-[each Model]->``, and ``…`` stands for what was left out.
     """
-    view = look(plan, flow)
     lines = [_edge(edge, view) for edge in view.edges]
     for missing in view.missing:
-        for operation, port in missing.wanted_by:
-            lines.append(f"? -[{escape(port)}: {escape(missing.label)}]-> {escape(operation)}")
+        for end, port in missing.wanted_by:
+            said = f"{port}: {missing.label}" if port else missing.label
+            lines.append(f"? -[{escape(said)}]-> {escape(end_words(end))}")
+    lines += map(_more, view.more)
     return "\n".join(lines)
 
 
@@ -76,40 +79,81 @@ def _visible(match: re.Match[str]) -> str:
     return chr(0x2400 + code) if code < 0x20 else "\N{REPLACEMENT CHARACTER}"
 
 
-def _branches(
-    group: Group, view: View, states: Mapping[str, str], flows: Mapping[str, str], indent: str
-) -> Iterator[str]:
+def _paragraphs(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text)
+
+
+def _tree(view: View, states: States) -> str:
+    tree, root = view.top, view.flow.name if view.flow else "main_flow"
+    head = f"{tree.name} [{root}]" if tree.name else root
+    return "\n".join([escape(head), *_branches(tree, view, states, "")])
+
+
+def _branches(group: Group, view: View, states: States, indent: str) -> Iterator[str]:
     cut = len(group.name) + 1 if group.name else 0
+    items = len(group.children) + bool(group.hidden)
     for number, child in enumerate(group.children, start=1):
-        last = number == len(group.children)
-        head, below = (_LAST, _BLANK) if last else (_BRANCH, _BAR)
+        head, below = (_LAST, _BLANK) if number == items else (_BRANCH, _BAR)
         label = child.name[cut:]
-        if isinstance(child, Node):
-            yield indent + head + _operation(child, label, view, states)
-            continue
-        flow = flows.get(child.name, "")
-        yield indent + head + escape(label) + (f" [{escape(flow)}]" if flow else "")
-        yield from _branches(child, view, states, flows, indent + below)
+        if isinstance(child, Group):
+            yield indent + head + escape(label) + _flow_of(child, view)
+            yield from _branches(child, view, states, indent + below)
+        else:
+            yield indent + head + _leaf(child, label, view, states)
+    if group.hidden:
+        yield f"{indent}{_LAST}… {group.hidden:,} more"
 
 
-def _operation(node: Node, label: str, view: View, states: Mapping[str, str]) -> str:
+def _flow_of(group: Group | Collapsed, view: View) -> str:
+    flow = view.titles.get(group.name, "")
+    return f" [{escape(flow)}]" if flow else ""
+
+
+def _leaf(node: Node | Collapsed, label: str, view: View, states: States) -> str:
+    if isinstance(node, Collapsed):
+        line = f"{escape(label)}{_flow_of(node, view)}  {group_words(node)}"
+    else:
+        line = escape(f"{label} {mark(node)} {signature(node)}")
     _, words = state_words(node, view, states)
-    line = f"{label} {mark(node)} {signature(node)}"
-    return escape(f"{line}  {words}" if words else line)
+    return f"{line}  {escape(words)}" if words else line
 
 
-def _needs(view: View) -> Mapping[str, list[str]]:
-    needs: dict[str, list[str]] = {}
+def _end(node: Node | Collapsed) -> str | Collapsed:
+    return node if isinstance(node, Collapsed) else node.name
+
+
+def _needs(view: View) -> Mapping[str | Collapsed, list[str]]:
+    needs: dict[str | Collapsed, list[str]] = {}
     for edge in view.edges:
-        what = "after" if edge.kind == "order" else edge_words(edge, view.crowded) or "result"
-        needs.setdefault(edge.target, []).append(f"{escape(what)} ← {escape(edge.source)}")
+        said = f"{escape(_words(edge, view) or 'result')} ← {escape(end_words(edge.source))}"
+        needs.setdefault(edge.target, []).append(said)
     for missing in view.missing:
-        for operation, port in missing.wanted_by:
-            said = f"{escape(port)}: {escape(missing.label)} ← nobody"
-            needs.setdefault(operation, []).append(said)
+        for end, port in missing.wanted_by:
+            said = f"{port}: {missing.label}" if port else missing.label
+            needs.setdefault(end, []).append(f"{escape(said)} ← nobody")
+    for more in view.more:
+        if more.before:
+            needs.setdefault(more.end, []).append(f"… ← {more_words(more)}")
     return needs
 
 
-def _edge(edge: Edge, view: View) -> str:
-    what = "after" if edge.kind == "order" else edge_words(edge, view.crowded)
-    return f"{escape(edge.source)} -[{escape(what)}]-> {escape(edge.target)}"
+def _words(edge: Edge | Merged, view: View) -> str:
+    return "after" if edge.kind == "order" else edge_words(edge, view.crowd)
+
+
+def _edge(edge: Edge | Merged, view: View) -> str:
+    source, target = escape(end_words(edge.source)), escape(end_words(edge.target))
+    return f"{source} -[{escape(_words(edge, view))}]-> {target}"
+
+
+def _more(more: More) -> str:
+    end, said = escape(end_words(more.end)), more_words(more)
+    return f"… -[{said}]-> {end}" if more.before else f"{end} -[{said}]-> …"
+
+
+# The views by the words that command lines use.
+VIEWS: Mapping[str, Callable[[View, States | None], str]] = {
+    "both": both_text,
+    "dataflow": dataflow_text,
+    "hierarchy": hierarchy_text,
+}
