@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from threading import Lock, Thread
 
 from .errors import ServerError
 
@@ -20,6 +20,9 @@ __all__ = ["PrivateServer", "shared"]
 
 #: Seconds until a start is given up. It takes 20 on two idle cores, and slow machines are common.
 PATIENCE = 240.0
+
+#: Seconds that a server waits for the last events of runs before it ends.
+_LAST_EVENTS = 10.0
 
 # Runs in the child. Its standard input is a pipe whose other end only this process holds, so that
 # the read returns when this process ends, however it ends, SIGKILL included. `os.getppid` covers
@@ -67,7 +70,7 @@ class PrivateServer:
 
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._home: Path | None = None
         self._port = 0
@@ -107,8 +110,10 @@ class PrivateServer:
             return f"http://127.0.0.1:{self._port}/api"
 
     def stop(self) -> None:
-        """End the server, if it runs."""
+        """End the server, if it runs, once it has been told what happened until now."""
         with self._lock:
+            if self.is_running and self._pid == os.getpid():
+                _send_last_events()
             self._stop()
 
     def _start(self) -> None:
@@ -148,7 +153,7 @@ class PrivateServer:
         self._home = home
         if not self._pid:
             # Registered before Prefect's own, hence called after it has sent its last events.
-            atexit.register(self.stop)
+            atexit.register(self._stop)
         self._pid = os.getpid()
 
     def _wait(self) -> str:
@@ -210,6 +215,19 @@ def _environment(home: Path) -> dict[str, str]:
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_CLI_PROMPT": "false",
     }
+
+
+def _send_last_events() -> None:
+    """Have Prefect send what it holds back, and connect anew for what comes later.
+
+    Its one event client keeps the address that it was made with. It would try for minutes to tell a
+    server that is gone, and tell the next one nothing.
+    """
+    worker = sys.modules.get("prefect.events.worker")
+    if worker is not None:
+        sending = Thread(target=worker.EventsWorker.drain_all, kwargs={"timeout": _LAST_EVENTS})
+        sending.start()
+        sending.join()
 
 
 def _free_port(wanted: int) -> int:

@@ -206,6 +206,7 @@ class _Job:
             flow, [node.name for node in orchestration.operations if node.name in covers]
         )
         self.options = {node.name: node.options for node in orchestration.operations}
+        self.run.runner = orchestration.runner
         self.run._files = frozenset(filter(None, map(_file_of, functions.values())))
         self.functions = functions
         self.namespace = namespace
@@ -227,7 +228,8 @@ class _Job:
                     self._blame_server(None)
                     await _cancel(task)
                     return self.run
-                now = f"{self.run.state}{list(self.run.states.values())}"
+                seen = [(each.state, each.ended) for each in self.run.operations.values()]
+                now = f"{self.run.state}{seen}"
                 # A server that is up already answers at once: no need to speak of it.
                 speak = self.run.state != "starting" or time.monotonic() - begun > 1
                 if on_change is not None and speak and now != told and not task.done():
@@ -257,10 +259,17 @@ class _Job:
         await _aside(_import_prefect)
         loaded = _load(self.modules, self.functions, self.namespace)
         flow = loaded.flows[self.run.flow]
-        values = _convert(self.definition, flow, self.parameters, loaded.reference)
-        _watch(loaded.tasks, self.run)
+        values = _convert(self.definition, flow, self.parameters, loaded.helpers.Ref)
+        _watch(loaded, self.run)
+        if self.run.runner != "async":
+            vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn)
         url = await self._server_url()
-        with _settings(url, self._private, self._results_folder()), _captured_logs(self.run):
+        with (
+            _settings(url, self._private, self._results_folder()),
+            _captured_logs(self.run),
+            _watching_maps(self.run, loaded.helpers),
+            _in_every_thread(self.run.runner == "process"),
+        ):
             self.run.state = "running"
             self._began = time.perf_counter()
             try:
@@ -539,8 +548,8 @@ def load_flows(
 
 class _Loaded(NamedTuple):
     flows: dict[str, Flow[..., Any]]
-    tasks: list[Task[..., Any]]
-    reference: Callable[[Any], Any]
+    tasks: list[tuple[types.ModuleType, str, Task[..., Any]]]
+    helpers: Any
 
 
 def _load(
@@ -564,11 +573,11 @@ def _load(
                     f"the generated code of {what} cannot be loaded: {error.msg}. "
                     "Run the cell that defines it again."
                 ) from error
-    own = [value for module in loaded for value in vars(module).values()]
-    flows = {value.name: value for value in own if isinstance(value, Flow)}
+    own = [(module, name, value) for module in loaded for name, value in vars(module).items()]
+    flows = {value.name: value for _, _, value in own if isinstance(value, Flow)}
     helpers = next(module for module in loaded if module.__name__ == f"{package}.orchestration")
-    tasks = {id(value): value for value in own if isinstance(value, Task)}
-    return _Loaded(flows, list(tasks.values()), helpers.Ref)
+    tasks = [(module, name, value) for module, name, value in own if isinstance(value, Task)]
+    return _Loaded(flows, tasks, helpers)
 
 
 class _Operations(types.ModuleType):
@@ -649,11 +658,14 @@ def _standing_in(package: str, finder: _Finder) -> Iterator[None]:
 # --- States and values ---------------------------------------------------------------------------
 
 
-def _watch(tasks: Sequence[Task[..., Any]], run: Run) -> None:
+def _watch(loaded: _Loaded, run: Run) -> None:
     """Have each task write down in ``run`` what becomes of it."""
-    for task in tasks:
+    for module, name, task in loaded.tasks:
         operation = run.operations.get(task.name)
         if operation is None:
+            continue
+        if run.runner != "async":
+            setattr(module, name, _Submitted(task, operation, run))
             continue
         # Prefect's own state arrives through hooks; the value by reference only here.
         task.fn = _noted(task.fn, operation, run, task.retries)
@@ -662,22 +674,33 @@ def _watch(tasks: Sequence[Task[..., Any]], run: Run) -> None:
         task.on_failure_hooks = [*task.on_failure_hooks, failed]
 
 
+class _Note:
+    """Writes down the states of an operation, with the time since it was first called."""
+
+    def __init__(self, operation: OperationRun, run: Run) -> None:
+        self.operation = operation
+        self.run = run
+        self.began = 0.0
+
+    def __call__(self, state: OperationState) -> None:
+        if self.run.state != "running":  # it was left behind by an interrupt
+            return
+        self.began = self.began or time.perf_counter()
+        self.operation.state = state
+        self.operation.seconds = time.perf_counter() - self.began
+
+
 def _noted(
     function: Callable[..., Awaitable[Any]], operation: OperationRun, run: Run, retries: int
 ) -> Callable[..., Awaitable[Any]]:
-    began = 0.0
-
-    def note(state: OperationState) -> None:
-        if run.state == "running":  # not when it was left behind by an interrupt
-            operation.state = state
-            operation.seconds = time.perf_counter() - began
+    note = _Note(operation, run)
 
     @functools.wraps(function)
     async def noted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal began
-        began = began or time.perf_counter()
         operation.attempts += 1
         note("running")
+        if operation.elements is not None:  # what becomes of it is told when all have ended
+            return await _without_exit(function(*args, **kwargs))
         try:
             value = await _without_exit(function(*args, **kwargs))
         except Exception as error:
@@ -695,6 +718,93 @@ def _noted(
     return noted
 
 
+class _Submitted:
+    """Stands for a task in a flow, and writes down in ``run`` what becomes of what it submits.
+
+    The task itself stays as it is, since it goes to other processes.
+    """
+
+    def __init__(self, task: Task[..., Any], operation: OperationRun, run: Run) -> None:
+        self.name = task.name
+        self._task = task
+        self._operation = operation
+        self._run = run
+        self._note = _Note(operation, run)
+
+    def submit(self, **arguments: Any) -> Any:
+        """Submit the task."""
+        self._operation.attempts += 1
+        self._note("running")
+        future = self._task.submit(**arguments)
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, future: Any) -> None:
+        operation = self._operation
+        if self._run.state != "running" or operation.elements is not None:
+            return
+        future.wait()  # it has ended, but would ask the server for its state
+        state = future.state
+        if state.is_completed():
+            operation._value = future.result()
+            self._note("done")
+        elif state.is_final():
+            operation.error = future.result(raise_on_failure=False)
+            self._note("timed out" if state.name == "TimedOut" else "failed")
+        else:  # something that it needs has failed
+            operation.state, operation.seconds, operation.attempts = "pending", None, 0
+
+
+class _AtHome:
+    """A flow's function, which stays here when Prefect sends the flow along with a task."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _elsewhere, ()
+
+
+def _elsewhere() -> Callable[..., None]:
+    """Return what a flow's function is in another process, where nobody calls it."""
+    return lambda *args, **kwargs: None
+
+
+@contextmanager
+def _watching_maps(run: Run, helpers: Any) -> Iterator[None]:
+    """Have ``run`` told what becomes of operations that run once per element."""
+
+    def tell(name: str, what: str, content: Any) -> None:
+        operation = run.operations.get(name)
+        if operation is None or run.state != "running":
+            return
+        note = notes.setdefault(name, _Note(operation, run))
+        match what:
+            case "began":
+                operation.elements, operation.ended = content, 0
+                note("running")
+            case "element":
+                operation.ended += 1
+                operation.skipped += content is not None
+            case "ended":
+                operation._value, operation.error = content, None
+                note("done")
+            case "failed":
+                operation.error = content
+                note("timed out" if type(content).__name__ == "TaskRunTimeoutError" else "failed")
+
+    notes: dict[str, _Note] = {}
+    token = helpers.watcher.set(tell)
+    try:
+        yield
+    finally:
+        helpers.watcher.reset(token)
+
+
 async def _without_exit(call: Awaitable[Any]) -> Any:
     """Await an operation; ``sys.exit`` in it would stop the kernel's event loop for good."""
     try:
@@ -709,13 +819,15 @@ async def _without_exit(call: Awaitable[Any]) -> Any:
 
 def _hooks(operation: OperationRun, run: Run) -> tuple[Callable[..., None], Callable[..., None]]:
     def pulpo_done(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
+        if operation.elements is not None:
+            return
         if run.state == "running" and not operation.has_value:  # it came from Prefect's cache
             operation._value = getattr(state.data, "result", state.data)
             operation.seconds = operation.seconds or 0.0
             operation.state = "done"
 
     def pulpo_failed(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
-        if run.state == "running":
+        if run.state == "running" and operation.elements is None:
             timed_out = state.name == "TimedOut"
             operation.state = "timed out" if timed_out else "failed"
             if timed_out or operation.error is None:
@@ -807,6 +919,26 @@ def _settings(url: str, private: bool, results: Path | None) -> Iterator[None]:
         settings[PREFECT_LOCAL_STORAGE_PATH] = results
     with temporary_settings(settings):
         yield
+
+
+@contextmanager
+def _in_every_thread(needed: bool) -> Iterator[None]:
+    """Make the settings hold in threads of Prefect's too.
+
+    The one that forwards events from a process pool knows nothing of ours, and would start a
+    server of its own.
+    """
+    if not needed:
+        yield
+        return
+    from prefect import context
+
+    before = context.GLOBAL_SETTINGS_CONTEXT
+    context.GLOBAL_SETTINGS_CONTEXT = context.get_settings_context()
+    try:
+        yield
+    finally:
+        context.GLOBAL_SETTINGS_CONTEXT = before
 
 
 # --- Log lines -----------------------------------------------------------------------------------

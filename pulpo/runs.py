@@ -43,6 +43,12 @@ class OperationRun:
         The exception of its last attempt, the user's own.
     attempts
         How often it was called; 0 also for a result that came from a cache.
+    elements
+        How many elements it runs for, one by one; None when it runs once.
+    ended
+        How many of the elements have ended, and of these ...
+    skipped
+        ... how many had failed and were left out.
     """
 
     name: str
@@ -50,6 +56,9 @@ class OperationRun:
     seconds: float | None = None
     error: BaseException | None = None
     attempts: int = 0
+    elements: int | None = None
+    ended: int = 0
+    skipped: int = 0
     _value: Any = field(default=_NOTHING, repr=False)
 
     @property
@@ -79,7 +88,8 @@ class OperationRun:
     def summary(self) -> str:
         """Return the kind and size of the value, or what went wrong, in a few words."""
         if self.has_value:
-            return _describe(self._value)
+            skipped = f" ({self.skipped} of {self.elements} skipped)" if self.skipped else ""
+            return _describe(self._value) + skipped
         return _one_line(self.error) if self.state in _FAILED else ""
 
 
@@ -98,6 +108,8 @@ class Run:
         An `OperationRun` per operation, by name, in registration order.
     error
         The exception that made the run fail, the user's own where an operation raised.
+    runner
+        Where the operations ran: ``"async"``, in this process, or a task runner.
     logs
         What Prefect and ``get_run_logger()`` logged meanwhile, a line each.
     notes
@@ -111,6 +123,7 @@ class Run:
         self.operations = {name: OperationRun(name=name) for name in operations}
         self.error: BaseException | None = None
         self.logs: list[str] = []
+        self.runner = "async"
         self.notes: tuple[str, ...] = ()
         self._result: Any = _NOTHING
         self._files: frozenset[str] = frozenset()
@@ -190,7 +203,10 @@ class Run:
             return "starting Prefect (the first run of a session takes up to half a minute)"
         ended = sum(state in _ENDED for state in self.states.values())
         if self.state == "running":
-            names = [n for n, state in self.states.items() if state in ("running", "retrying")]
+            busy = [o for o in self.operations.values() if o.state in ("running", "retrying")]
+            names = [
+                o.name if o.elements is None else f"{o.name} {o.ended}/{o.elements}" for o in busy
+            ]
         else:
             ended -= len(self.not_reached)
             names = self.failed
@@ -246,6 +262,8 @@ class OperationFailedError(errors.OperationFailedError):
         self._title = f"{_enumerate(run.failed)} failed"
         if first.state == "timed out" and len(run.failed) == 1:
             self._title = f"{first.name} took longer than its timeout"
+        if first.elements is not None and len(run.failed) == 1:
+            self._title += _element(first)
         if run.not_reached:
             self._title += f"; not reached: {_enumerate(run.not_reached)}"
         super().__init__(f"{self._title}. {_one_line(first.error)}", operation=first.name)
@@ -343,6 +361,13 @@ def _html_row(row: OperationRun) -> str:
 def _html_seconds(seconds: float) -> str:
     # pulpo/nbval.cfg takes exactly this span out of what strict notebook tests compare.
     return f'<span class="pulpo-seconds">{seconds:.1f} s</span>'
+
+
+def _element(operation: OperationRun) -> str:
+    """Say at which of its elements an operation failed: the export's helper leaves a note of it."""
+    lead = f"{operation.name} was"
+    notes = [str(note) for note in getattr(operation.error, "__notes__", ())]
+    return next((note.removeprefix(lead) for note in notes if note.startswith(lead)), "")
 
 
 def _one_line(error: BaseException | None) -> str:

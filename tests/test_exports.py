@@ -66,6 +66,23 @@ def test_a_file_edited_by_hand_is_not_overwritten(tmp_path: Path, name: str) -> 
     assert tree(tmp_path) == before
 
 
+def test_a_manifest_that_was_only_laid_out_anew_is_not_edited(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {"pulpo": "1"})
+    path = tmp_path / "out" / MANIFEST
+    content = json.loads(path.read_text())
+    assert path.read_text() == json.dumps(content, indent=2) + "\n"
+    path.write_text(json.dumps(content, indent=4))
+    assert write_export(tmp_path / "out", FILES, {"pulpo": "2"}).backed_up == ()
+
+
+def test_what_is_added_behind_a_manifest_s_seal_is_an_edit(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {"pulpo": "1"})
+    path = tmp_path / "out" / MANIFEST
+    path.write_text(path.read_text().replace('"\n}\n', '",\n  "more": 1\n}\n'))
+    with pytest.raises(EditedFileError, match=MANIFEST):
+        write_export(tmp_path / "out", FILES, {})
+
+
 def test_force_keeps_the_edited_file_under_another_name(tmp_path: Path) -> None:
     write_export(tmp_path / "out", FILES, {})
     path = tmp_path / "out/operations.py"

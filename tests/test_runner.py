@@ -34,7 +34,7 @@ def converted(flow: str, **parameters: Any) -> dict[str, Any]:
     loaded = runner._load(the.modules, the.functions, the.namespace)
     definition = the.plan.get_flow(flow)
     assert definition is not None
-    return runner._convert(definition, loaded.flows[flow], parameters, loaded.reference)
+    return runner._convert(definition, loaded.flows[flow], parameters, loaded.helpers.Ref)
 
 
 # --- Loading -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from jupyter_core.utils import ensure_event_loop
+from recorded import Notebook
 from runner_sample import NAMES, CleanedJobs, RawJobs, Sample, sample
 
 from pulpo import runner
@@ -365,6 +366,96 @@ def test_a_configured_server_is_used(
     idle = PrivateServer()
     assert run(sample(), idle).state == "done"
     assert idle.pid is None
+
+
+# --- A part of a session -------------------------------------------------------------------------
+
+JOBS = """
+from pydantic import BaseModel
+
+class Jobs(BaseModel):
+    titles: list[str]
+
+class Report(BaseModel):
+    lines: int
+"""
+
+
+@pytest.fixture
+def book(server: PrivateServer, monkeypatch: pytest.MonkeyPatch) -> Notebook:
+    monkeypatch.setenv("PREFECT_API_URL", server.url())
+    book = Notebook()
+    book.cell(JOBS)
+    for name, source in (
+        ("get.web", "def web(query: str) -> list[Jobs]:\n    return [Jobs(titles=[query])] * 3\n"),
+        ("get.file", "def file() -> Jobs:\n    return Jobs(titles=['file'])\n"),
+        (
+            "join",
+            "def join(jobs: list[Jobs]) -> Report:\n"
+            "    return Report(lines=sum(len(each.titles) for each in jobs))\n",
+        ),
+        ("tell.all", "def tell(report: Report) -> str:\n    return f'{report.lines} lines'\n"),
+    ):
+        book.operation(name, source)
+    return book
+
+
+def test_a_selection_runs_on_what_the_last_run_left_or_a_person_gives(book: Notebook) -> None:
+    session = book.session
+    first = session.run(upto="get.web,get.file", parameters={"query": "python"})
+    assert list(first) == ["get.web", "get.file"]
+    assert first.notes == ()
+    second = session.run(only="join")
+    assert second.result.lines == 4
+    assert second.notes == (
+        "get_web: the result of get.web in an earlier run",
+        "get_file: the result of get.file in an earlier run",
+    )
+    jobs = book.namespace["Jobs"](titles=["a", "b"])
+    third = session.run(from_="join", parameters={"get_web": [jobs, jobs]})
+    assert third["tell.all"] == "5 lines"
+    assert third.notes == ("get_file: the result of get.file in an earlier run",)
+    text = '{"titles": ["x"]}'
+    fourth = session.run("tell", upto="tell.all", parameters={"report": '{"lines": 7}'})
+    assert fourth.result == "7 lines"
+    on_threads = session.run(
+        only="get.file,join", parameters={"jobs": f"[{text}]"}, runner="threads"
+    )
+    assert on_threads["join"].lines == 2
+
+
+def exported(folder: Path, flow: str, *arguments: str) -> str:
+    """Run an exported flow from another folder, where nothing but the export can be found."""
+    (folder.parent / "elsewhere").mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-I", str(folder / f"orchestration/{flow}.py"), *arguments],
+        cwd=folder.parent / "elsewhere",
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_flow_runs_after_partial_exports_with_files_for_what_was_cut(
+    book: Notebook, tmp_path: Path
+) -> None:
+    session, whole, part = book.session, tmp_path / "whole", tmp_path / "part"
+    session.export(whole)
+    session.export(whole, flow="tell")
+    (tmp_path / "report.json").write_text('{"lines": 12}')
+    (tmp_path / "jobs.json").write_text('[{"titles": ["a", "b"]}]')
+    report, jobs = str(tmp_path / "report.json"), str(tmp_path / "jobs.json")
+    assert exported(whole, "main_flow", "--query", "python") == "4 lines"
+    assert exported(whole, "tell_flow", "--report", report) == "12 lines"
+    session.export(part, from_="join")
+    session.export(part, flow="get", only="get.file", runner="threads")
+    given = ("--get-web", jobs, "--get-file", str(tmp_path / "one.json"))
+    (tmp_path / "one.json").write_text('{"titles": ["c"]}')
+    assert exported(part, "main_flow", *given) == "3 lines"
+    assert '"file"' in exported(part, "get_flow")
+    assert exported(part, "tell_flow", "--report", report) == "12 lines"
 
 
 # --- In a kernel ---------------------------------------------------------------------------------
