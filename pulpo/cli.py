@@ -139,6 +139,30 @@ Sources = Annotated[
     ),
 ]
 Flow = Annotated[str | None, typer.Option("--flow", help="A flow or group; default: everything.")]
+Upto = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--upto",
+        metavar="OP",
+        help="These operations and all that they need; a,b or several times.",
+    ),
+]
+From = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        metavar="OP",
+        help="These operations and all that need them; with --upto: what lies between.",
+    ),
+]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="OP", help="These operations alone.")
+]
+Flat = Annotated[bool, typer.Option("--flat", help="One flow, no subflows.")]
+Where = Annotated[
+    str,
+    typer.Option("--runner", help="Where operations run: async, threads, process, dask or ray."),
+]
 Folder = Annotated[Path | None, typer.Option("--to", help="The export folder; default: run_cache.")]
 
 
@@ -153,11 +177,34 @@ def compile_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report only; write no export.")
     ] = False,
+    upto: Upto = None,
+    from_: From = None,
+    only: Only = None,
+    flat: Flat = False,
+    runner: Where = "async",
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the whole plan, for machines; the rest goes to stderr."),
+    ] = False,
 ) -> None:
     """Say which flows come out of SOURCE and what is wrong, and write the export."""
-    folder = _folder(to)
-    options = {"to": str(folder.absolute()), "shown": folder.as_posix()}
-    _on(sources, "compile", flow=flow, force=force, dry_run=dry_run, **options)
+    part = _part(upto, from_, only, flat=flat, runner=runner)
+    options = {"force": force, "dry_run": dry_run, "as_json": as_json, **_export_folder(to)}
+    _on(sources, "compile", flow=flow, part=part, **options)
+
+
+@app.command("diff")
+def diff_command(
+    sources: Sources = None,
+    to: Folder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say what of SOURCE changed since the last export, and write nothing.
+
+    The exit status is 0 when nothing did, and 1 when something did, there is no export, or SOURCE
+    cannot be read.
+    """
+    _on(sources, "diff", as_json=as_json, **_export_folder(to))
 
 
 @app.command("run")
@@ -168,6 +215,11 @@ def run_command(
         list[str] | None,
         typer.Option("--param", metavar="NAME=VALUE", help="A flow parameter; may be repeated."),
     ] = None,
+    upto: Upto = None,
+    from_: From = None,
+    only: Only = None,
+    flat: Flat = False,
+    runner: Where = "async",
 ) -> None:
     """Run a flow of SOURCE on Prefect, and print what each operation did and the result."""
     parameters = {}
@@ -176,7 +228,8 @@ def run_command(
         if not equals or not name.isidentifier():
             raise UsageError(f"--param takes NAME=VALUE, not {word!r}.")
         parameters[name] = value
-    _on(sources, "run", flow=flow, parameters=parameters)
+    part = _part(upto, from_, only, flat=flat, runner=runner)
+    _on(sources, "run", flow=flow, part=part, parameters=parameters)
 
 
 @app.command("graph")
@@ -188,12 +241,50 @@ def graph_command(
     ] = "both",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file to write: .svg .png .pdf .dot or .txt."),
+        typer.Option("--output", "-o", help="A file: .svg .png .pdf .dot .txt .mmd or .md."),
     ] = None,
+    depth: Annotated[
+        int | None, typer.Option("--depth", help="Draw so many levels of groups.")
+    ] = None,
+    around: Annotated[
+        str | None,
+        typer.Option("--around", metavar="OPERATION", help="Draw what is next to one operation."),
+    ] = None,
+    hops: Annotated[
+        int | None, typer.Option("--hops", help="How far --around goes; 1 by default.")
+    ] = None,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print Mermaid text, for Markdown.")
+    ] = False,
+    upto: Upto = None,
+    from_: From = None,
+    only: Only = None,
 ) -> None:
     """Draw the graph of SOURCE: as text, or into a file."""
+    if mermaid and output and output.suffix.lower() not in (".mmd", ".md"):
+        raise UsageError(
+            f"--mermaid writes .mmd or .md, not {output.name!r}: leave it out, or end the name so."
+        )
     target = str(output.absolute()) if output else None
-    _on(sources, "graph", flow=flow, view=view, output=target, shown=str(output or ""))
+    _on(
+        sources,
+        "graph",
+        flow=flow,
+        part={**_part(upto, from_, only), "depth": depth, "around": around, "hops": hops},
+        view=view,
+        output=target,
+        shown=str(output or ""),
+        mermaid=mermaid,
+    )
+
+
+@app.command("check")
+def check_command(
+    sources: Sources = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """List every problem of SOURCE with its place and its fix; status 1 if one is an error."""
+    _on(sources, "check", as_json=as_json)
 
 
 @app.command("clean")
@@ -235,6 +326,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from None
 
 
+def _part(
+    upto: list[str] | None, from_: list[str] | None, only: list[str] | None, **shape: Any
+) -> dict[str, Any]:
+    names = {"upto": upto, "from_": from_, "only": only}
+    return {**{flag: given for flag, given in names.items() if given}, **shape}
+
+
+def _export_folder(given: Path | None) -> dict[str, str]:
+    """Return the export folder for another process, and what it is called in this one."""
+    folder = _folder(given)
+    return {"to": str(folder.absolute()), "shown": folder.as_posix()}
+
+
 def _folder(given: Path | None) -> Path:
     from .settings import load_settings
 
@@ -267,29 +371,41 @@ def _on(sources: Sequence[str] | None, action: str, **options: Any) -> None:
 
 def act(session: Session, action: str, options: dict[str, Any]) -> None:
     """Do one command on a session, and print what came of it."""
+    if action == "check":
+        checked = session.check()
+        print(checked.json() if options["as_json"] else checked)
+        checked.raise_if_invalid()
+        return
+    if action == "diff":
+        diff = session.diff(options["to"], shown_as=options["shown"])
+        print(diff.json() if options["as_json"] else diff)
+        if diff.differs:
+            raise typer.Exit(1)
+        return
+    part = options["part"]
     if action == "graph":
-        picture = session.graph(options["view"], flow=options["flow"])
+        picture = session.graph(options["view"], flow=options["flow"], **part)
         if options["output"]:
             picture.save(options["output"])
             print(f"written to {options['shown']}")
         else:
-            print(picture)
+            print(picture.mermaid if options["mermaid"] else picture)
         return
-    report = session.compile()
     if action == "compile":
-        print(report)
+        report = session.compile(**part)
+        print(report.document().text() if options["as_json"] else report)
         report.raise_if_blocked()
         if not options["dry_run"]:
-            print(
-                session.export(
-                    options["to"],
-                    flow=options["flow"],
-                    force=options["force"],
-                    shown_as=options["shown"],
-                )
+            exported = session.export(
+                options["to"],
+                flow=options["flow"],
+                force=options["force"],
+                shown_as=options["shown"],
+                **part,
             )
+            print(exported, file=sys.stderr if options["as_json"] else sys.stdout)
         return
-    run = session.run(options["flow"], options["parameters"])
+    run = session.run(options["flow"], options["parameters"], **part)
     print(run)
     run.raise_for_failure()
     if run.result is not None:
@@ -423,9 +539,11 @@ def _worker(action: str, options: dict[str, Any]) -> str:
 
 
 def _raise_error_of(cell: Any) -> None:
-    """Raise what the cell raised, as ours; an operation's failure with the user's own lines."""
+    """Raise what the cell raised: an exit status, or as ours, with the lines of an operation."""
     for output in cell.outputs:
         if output.output_type == "error":
+            if output.ename == "Exit":
+                raise typer.Exit(int(output.evalue))
             failed = output.ename == "OperationFailedError"
             detail = "\n".join(["", *output.traceback[1:]]) if failed else ""
             raise PulpoError(f"{output.evalue}{detail}")

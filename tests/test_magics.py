@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
+import pulpo
+from pulpo.errors import BlockedFlowError
 from pulpo.session import Session, current
 
 MODELS = """
@@ -291,6 +294,12 @@ BAD = {
     "%pulpo complie": "no subcommand 'complie'. Did you mean 'compile'? It has: compile,",
     "%pulpo graph --veiw both": "%pulpo graph: there is no flag '--veiw'. Did you mean '--view'?",
     "%pulpo graph --view all": "--view is one of both, dataflow, hierarchy, not 'all'.",
+    "%pulpo graph --around kepd": "there is no operation 'kepd'. Did you mean 'kept'?",
+    "%pulpo graph --hops 2": "name it with around (--around OPERATION).",
+    "%pulpo graph --depth 0": "UsageError: depth takes a whole number from 1, not 0.",
+    "%pulpo graph --depth two": "--depth takes a whole number from 0, not 'two'.",
+    "%pulpo graph --around kept --hops -1": "%pulpo graph: --hops",
+    "%pulpo graph --text --mermaid": "--mermaid is not allowed with --text.",
     "%pulpo list things": "is one of operations, models, flows, not 'things'.",
     "%pulpo show": "%pulpo show: what is missing is OPERATION.",
     "%pulpo show nothing": "UnknownNameError: there is no operation 'nothing'.",
@@ -298,6 +307,12 @@ BAD = {
     "%pulpo run --param query": "--param takes name=value or name=@variable, not 'query'.",
     "%pulpo run --param a=1 --param a=2": "--param gives 'a' twice.",
     "%pulpo run --param raw=@Clea": "no variable 'Clea' in the notebook. Did you mean 'Clean'?",
+    "%pulpo run kept": "'kept' is an operation, and FLOW is a group or a flow: use --only kept, or",
+    "%pulpo run --only kept": "main_flow needs 'raw' (Raw), which kept takes: add --param raw=@var",
+    "%pulpo compile --upto kepd": "there is no operation 'kepd'. Did you mean 'kept'?",
+    "%pulpo export --from kept, x": "--from takes names of operations: a, or a,b without a space.",
+    "%pulpo preview --only": "%pulpo preview: --only expected one argument.",
+    "%pulpo run --runner thread": "--runner is one of async, threads, process, dask, ray, not",
     "%pulpo graph 'x": 'cannot read "graph \'x": no closing quotation.',
 }
 
@@ -339,6 +354,39 @@ def test_an_error_of_ours_is_not_hidden(
     assert "Traceback" in answer.text
 
 
+# --- JSON and differences ------------------------------------------------------------------------
+
+
+def test_the_plan_is_shown_as_json(notebook: Notebook, session: Session) -> None:
+    fill(notebook)
+    text = notebook.run("plan = %pulpo compile --json\nplan").text
+    assert text == session.compile().document().text()
+    assert [flow["name"] for flow in json.loads(text)["flows"]][:2] == ["load_flow", "main_flow"]
+
+
+def test_a_blocked_plan_is_shown_as_json_before_the_error(notebook: Notebook) -> None:
+    fill(notebook)
+    notebook.run("%%operation other\ndef other() -> Clean: ...")
+    notebook.run("%%operation last\ndef last(which: Clean): ...")
+    answer = notebook.run("%pulpo compile --json")
+    assert isinstance(answer.error, BlockedFlowError)
+    assert '"schema_version": 1' in answer.text
+
+
+def test_what_changed_since_the_last_export_is_shown(
+    notebook: Notebook, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(notebook)
+    assert notebook.run("%pulpo diff").text.startswith("No export in run_cache/ yet")
+    notebook.run("%pulpo export --to flows")
+    assert notebook.run("%pulpo diff flows").text.startswith("Nothing has changed")
+    notebook.run("%%operation load.clean --retries 2\ndef clean(raw: Raw) -> Clean: ...")
+    answer = notebook.run("%pulpo diff flows")
+    assert "~ load.clean: retries 0 → 2" in answer.text
+    assert str(pulpo.diff("flows")).strip() == answer.text
+
+
 # --- Help ---------------------------------------------------------------------------------------
 
 SUBCOMMANDS = [
@@ -349,6 +397,7 @@ SUBCOMMANDS = [
     "preview",
     "run",
     "export",
+    "diff",
     "check",
     "panel",
     "status",
@@ -410,6 +459,75 @@ def test_a_graph_is_a_picture_or_text(notebook: Notebook) -> None:
     assert notebook.run("%pulpo graph load --view dataflow --text").text == str(picture)
 
 
+@pytest.mark.parametrize(
+    ("flags", "runs"),
+    [
+        ("--upto load.clean", ["load.fetch → load.clean"]),
+        ("--from load.clean", ["load.clean", "load_flow → report"]),
+        ("--only load.fetch,report", ["load.fetch", "load_flow | report"]),
+        ("--only load.fetch --only=report", ["load.fetch", "load_flow | report"]),
+        ("--upto load.clean --from load.clean", ["load.clean"]),
+        ("--upto load.clean --flat", ["load.fetch → load.clean"]),
+    ],
+)
+def test_a_selection_is_said_by_names_with_commas_or_several_times(
+    notebook: Notebook, flags: str, runs: list[str]
+) -> None:
+    fill(notebook)
+    text = notebook.run(f"%pulpo compile {flags}").text
+    for line in runs:
+        assert f"      runs {line}\n" in text
+
+
+def test_every_front_end_of_a_flow_takes_a_selection_and_a_runner(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(notebook)
+    assert "load.fetch" not in notebook.run("%pulpo preview load --only load.clean").text
+    text = notebook.run("%pulpo preview load --only load.clean --runner dask").text
+    assert "task_runner=DaskTaskRunner(" in text
+    graph = notebook.run("%pulpo graph --only load.clean --text").text
+    assert "clean" in graph.partition("\n\n")[0]
+    assert "fetch" not in graph.partition("\n\n")[0]
+    assert "load.fetch -[Raw]-> load.clean" in graph
+    answer = notebook.run("%pulpo run load --from load.clean")
+    assert "load_flow needs raw (the result of load.fetch)" in str(answer.error)
+    answer = notebook.run("%pulpo export load --upto load.fetch --runner threads --to part")
+    assert answer.error is None
+    assert "ThreadPoolTaskRunner" in (tmp_path / "part/orchestration/load_flow.py").read_text()
+    assert "load.clean" not in (tmp_path / "part/operations.py").read_text()
+
+
+def test_the_functions_take_what_the_magics_take(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(notebook)
+    part = "upto='load.clean', from_=['load.clean']"
+    notebook.run("import pulpo")
+    assert "main_flow(raw: Raw)" in notebook.run(f"pulpo.compile({part}, runner='threads')").text
+    assert "raw: typing" in notebook.run(f"pulpo.preview('load', {part})['load_flow']").text
+    assert "load.fetch" in notebook.run(f"pulpo.graph({part})").text
+    assert notebook.run(f"pulpo.export('part', flow='load', {part}, force=True)").error is None
+    assert "raw" in str(notebook.run(f"pulpo.run({part})").error)
+    call = "pulpo.run('load', only=['load.fetch'], parameters={'only': 1}, flat=False)"
+    assert "load_flow has no parameter 'only'. It takes: query." in str(notebook.run(call).error)
+
+
+def test_a_part_of_a_graph_is_the_sessions_in_every_form(
+    notebook: Notebook, session: Session
+) -> None:
+    fill(notebook)
+    collapsed = session.graph(depth=1)
+    assert notebook.run("%pulpo graph --depth 1 --text").text == collapsed.text
+    assert notebook.run("%pulpo graph --depth 1 --mermaid").text == collapsed.mermaid
+    assert notebook.run("%pulpo graph --depth 1").value.svg == collapsed.svg
+    near = session.graph("dataflow", flow="load", around="load.clean", hops=0)
+    line = "%pulpo graph load --view dataflow --around load.clean --hops 0 --text"
+    assert notebook.run(line).text == near.text
+
+
 def test_compile_reports_and_then_fails_when_a_flow_is_blocked(
     notebook: Notebook, session: Session
 ) -> None:
@@ -456,6 +574,7 @@ def test_completion_knows_subcommands_flags_and_names(notebook: Notebook) -> Non
     assert notebook.complete("%pulpo show load.") == ["load.fetch", "load.clean"]
     assert notebook.complete("%pulpo graph --vi") == ["--view"]
     assert notebook.complete("%pulpo graph --view d") == ["dataflow"]
+    assert notebook.complete("%pulpo graph --around load.c") == ["load.clean"]
     assert notebook.complete("%pulpo graph lo") == ["load", "load_flow"]
     assert notebook.complete("%pulpo list m") == ["models"]
     assert notebook.complete("%%operation a.x --ret") == ["--retries", "--retry-delay"]
@@ -463,6 +582,11 @@ def test_completion_knows_subcommands_flags_and_names(notebook: Notebook) -> Non
     assert notebook.complete("%%operation a.x --in raw:R") == ["raw:Raw"]
     assert notebook.complete("%operation a.x --bind raw=load.f") == ["raw=load.fetch"]
     assert notebook.complete("%pulpo run --param raw=@Cl") == ["raw=@Clean"]
+    assert notebook.complete("%pulpo run --upto load.c") == ["load.clean"]
+    assert notebook.complete("%pulpo graph --from re") == ["report"]
+    both = ["load.fetch,load.clean"]
+    assert notebook.complete("%pulpo export load --only load.fetch,load.") == both
+    assert notebook.complete("%pulpo compile --runner t") == ["threads"]
 
 
 def test_completion_elsewhere_is_ipythons(notebook: Notebook) -> None:

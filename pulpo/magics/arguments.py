@@ -19,6 +19,7 @@ __all__ = [
     "operation_parser",
     "split",
     "takes_help",
+    "whole",
 ]
 
 
@@ -66,6 +67,7 @@ class Parser(argparse.ArgumentParser):
             lambda found: f"is one of {found[2].replace(chr(39), '')}, not {found[1]}",
             message,
         )
+        message = message.replace("not allowed with argument", "is not allowed with")
         message = message.replace("the following arguments are required:", "what is missing is")
         raise UsageError(f"{self.prog}: {message}. {self._try_help()}")
 
@@ -149,13 +151,15 @@ def operation_parser() -> Parser:
     add("--outputs", action="append", metavar="MODEL", help="models it gives")
     add("--description", metavar="TEXT", help="what the task is for")
     add("--tags", action="append", metavar="TAG", help="tags; commas or several times")
-    add("--retries", type=_whole, metavar="N", help="how often to try again")
+    add("--retries", type=whole, metavar="N", help="how often to try again")
     add("--retry-delay", type=_seconds, metavar="SECONDS", help="to wait before each retry")
     add("--timeout", type=_seconds, metavar="SECONDS", help="after which a try has failed")
     add("--cache", metavar="TIME", help="reuse results for equal inputs: 1h, or 'inputs': always")
     add("--after", action="append", metavar="OPERATION", help="wait for it, without its data")
     add("--bind", action="append", type=_pair, metavar="PORT=OPERATION", help="who feeds a port")
     add("--strategy", choices=("thread", "process"), help="where a sync function runs")
+    add("--max-concurrency", type=whole, metavar="N", help="how many elements at a time")
+    add("--on-element-error", choices=("fail", "skip"), help="when one of many elements fails")
     return parser
 
 
@@ -181,11 +185,23 @@ def parse_operation(line: str) -> argparse.Namespace:
     return arguments
 
 
+_SINGLE = (
+    "description",
+    "retries",
+    "retry_delay",
+    "timeout",
+    "cache",
+    "strategy",
+    "max_concurrency",
+    "on_element_error",
+)
+
+
 def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
     several = ("tags", "after", "inputs", "outputs")
     flags: dict[str, Any] = {flag: _listed(getattr(arguments, flag)) for flag in several}
     flags["bind"] = tuple(arguments.bind) if arguments.bind else None
-    for flag in ("description", "retries", "retry_delay", "timeout", "cache", "strategy"):
+    for flag in _SINGLE:
         flags[flag] = getattr(arguments, flag)
     return {flag: value for flag, value in flags.items() if value is not None}
 
@@ -242,5 +258,5 @@ def _number(kind: Callable[[str], float], what: str) -> Callable[[str], float]:
     return convert
 
 
-_whole = _number(int, "a whole number from 0")
+whole = _number(int, "a whole number from 0")
 _seconds = _number(float, "seconds, such as 30 or 1.5")

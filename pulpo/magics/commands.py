@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from IPython.core.getipython import get_ipython
 
 from ..errors import BlockedFlowError, UnknownNameError, UsageError, did_you_mean
-from ..session import Session
-from .arguments import HelpRequested, Parser, split
+from ..session import RUNNERS, Part, Session
+from .arguments import HelpRequested, Parser, split, whole
 from .progress import ProgressLine, show
 
 __all__ = ["COMMANDS", "Command", "Text", "arun", "execute", "help_text", "idle", "parse_command"]
@@ -146,23 +146,33 @@ def _variable(session: Session, name: str) -> Any:
 
 
 def _compile(session: Session, arguments: argparse.Namespace) -> Any:
-    report = session.compile(flat=arguments.flat)
+    report = session.compile(**_part(arguments))
+    answer = Text(report.document().text()) if arguments.json else report
     try:
         report.raise_if_blocked()
     except BlockedFlowError:
-        show(report)
+        show(answer)
         raise
-    return report
+    return answer
 
 
 def _graph(session: Session, arguments: argparse.Namespace) -> Any:
-    picture = session.graph(arguments.view, flow=arguments.flow)
+    picture = session.graph(
+        arguments.view,
+        flow=arguments.flow,
+        depth=arguments.depth,
+        around=arguments.around,
+        hops=arguments.hops,
+        **_part(arguments),
+    )
+    if arguments.mermaid:
+        return Text(picture.mermaid)
     return Text(picture) if arguments.text else picture
 
 
 def _run(session: Session, arguments: argparse.Namespace) -> Any:
     given = parameters_of(session, arguments.param)
-    run = session.run(arguments.flow, given, flat=arguments.flat, on_change=_progress())
+    run = session.run(arguments.flow, given, on_change=_progress(), **_part(arguments))
     run.raise_for_failure()
     return run
 
@@ -170,9 +180,15 @@ def _run(session: Session, arguments: argparse.Namespace) -> Any:
 async def arun(session: Session, arguments: argparse.Namespace) -> Any:
     """Do what ``%pulpo run`` does, on the running event loop."""
     given = parameters_of(session, arguments.param)
-    run = await session.arun(arguments.flow, given, flat=arguments.flat, on_change=_progress())
+    run = await session.arun(arguments.flow, given, on_change=_progress(), **_part(arguments))
     run.raise_for_failure()
     return run
+
+
+def _part(arguments: argparse.Namespace) -> Part:
+    """Return the part of the session that the flags of a subcommand speak of."""
+    flags = {name: getattr(arguments, name, None) for name in Part.__annotations__}
+    return cast(Part, {name: value for name, value in flags.items() if value is not None})
 
 
 def _progress() -> ProgressLine:
@@ -194,15 +210,37 @@ def _flow(parser: Parser) -> None:
     parser.add_argument("flow", nargs="?", metavar="FLOW", help="a flow or group; default: all")
 
 
-def _add_compile(parser: Parser) -> None:
+def _selection(parser: Parser) -> None:
+    for flag, name, what in (
+        ("--upto", "upto", "these operations and all that they need; a,b or several times"),
+        ("--from", "from_", "these operations and all that need them; with --upto: in between"),
+        ("--only", "only", "these operations alone"),
+    ):
+        parser.add_argument(flag, dest=name, action="append", metavar="OP", help=what)
+
+
+def _shape(parser: Parser) -> None:
     parser.add_argument("--flat", action="store_true", help="one flow, no subflows")
+    parser.add_argument("--runner", choices=RUNNERS, help="where operations run; default: async")
+
+
+def _add_compile(parser: Parser) -> None:
+    _selection(parser)
+    _shape(parser)
+    parser.add_argument("--json", action="store_true", help="the whole plan, for machines")
 
 
 def _add_graph(parser: Parser) -> None:
     _flow(parser)
     views = ("both", "dataflow", "hierarchy")
     parser.add_argument("--view", choices=views, default="both", help="what is drawn")
-    parser.add_argument("--text", action="store_true", help="as a text tree")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--text", action="store_true", help="as a text tree")
+    form.add_argument("--mermaid", action="store_true", help="as Mermaid text, for Markdown")
+    parser.add_argument("--depth", type=whole, metavar="N", help="so many levels of groups")
+    parser.add_argument("--around", metavar="OPERATION", help="what is next to one operation")
+    parser.add_argument("--hops", type=whole, metavar="N", help="how far --around goes; default: 1")
+    _selection(parser)
 
 
 def _add_list(parser: Parser) -> None:
@@ -212,7 +250,8 @@ def _add_list(parser: Parser) -> None:
 
 def _add_preview(parser: Parser) -> None:
     _flow(parser)
-    parser.add_argument("--flat", action="store_true", help="one flow, no subflows")
+    _selection(parser)
+    _shape(parser)
 
 
 def _add_run(parser: Parser) -> None:
@@ -223,7 +262,8 @@ def _add_run(parser: Parser) -> None:
         metavar="NAME=VALUE",
         help="a flow parameter; NAME=@variable gives an object of the notebook",
     )
-    parser.add_argument("--flat", action="store_true", help="one flow, no subflows")
+    _selection(parser)
+    _shape(parser)
 
 
 def _add_export(parser: Parser) -> None:
@@ -231,6 +271,14 @@ def _add_export(parser: Parser) -> None:
     parser.add_argument("--to", metavar="FOLDER", help="default: run_cache")
     parser.add_argument(
         "--force", action="store_true", help="replace files that were edited by hand (backed up)"
+    )
+    _selection(parser)
+    _shape(parser)
+
+
+def _add_diff(parser: Parser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", metavar="FOLDER", help="the export; default: run_cache"
     )
 
 
@@ -279,7 +327,7 @@ COMMANDS = _table(
         name="preview",
         summary="Show the Prefect code of the flows",
         add=_add_preview,
-        call=lambda session, arguments: session.preview(arguments.flow, flat=arguments.flat),
+        call=lambda session, arguments: session.preview(arguments.flow, **_part(arguments)),
     ),
     Command(
         name="run",
@@ -292,8 +340,14 @@ COMMANDS = _table(
         summary="Write files that run without the notebook",
         add=_add_export,
         call=lambda session, arguments: session.export(
-            arguments.to, force=arguments.force, flow=arguments.flow
+            arguments.to, force=arguments.force, flow=arguments.flow, **_part(arguments)
         ),
+    ),
+    Command(
+        name="diff",
+        summary="Say what changed since the last export",
+        add=_add_diff,
+        call=lambda session, arguments: session.diff(arguments.folder),
     ),
     Command(
         name="check",

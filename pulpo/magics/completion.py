@@ -76,6 +76,11 @@ def _values(session: Session, action: argparse.Action, word: str) -> list[str]:
     match action.metavar:
         case "OPERATION" | "NAME":
             return _names(session, "operations")
+        case "OP":
+            before, comma, _ = word.rpartition(",")
+            named = before.split(",")
+            names = [name for name in _names(session, "operations") if name not in named]
+            return [f"{before}{comma}{name}" for name in names]
         case "FLOW":
             return _names(session, "flows")
         case "MODEL":

@@ -107,7 +107,9 @@ class Extension:
     def _note_place(self, _info: Any) -> None:
         """Let @operation know in which cell it stands."""
         cell = self._cells.current
-        self.session.registry.cell = f"cell {cell.number}" if cell else ""
+        place = self.session.registry.cell = f"cell {cell.number}" if cell else ""
+        if cell:
+            self.session.note_cell(place, cell.identity)
 
     # --- What cells call ------------------------------------------------------------------------
 
