@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,26 @@ def _time(call: Callable[[], Any]) -> float:
         gc.enable()
     del result  # freed after the clock stopped, for every call alike
     return taken
+
+
+def peak(call: Callable[[], Any]) -> int:
+    """Return the most memory that a call held at a time, its result included, in bytes.
+
+    As `tracemalloc` counts it: what Python allocated during the call, on top of what it was given.
+    """
+    gc.collect()
+    tracemalloc.start()
+    try:
+        result = call()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    del result
+    return most
+
+
+def mib(size: float) -> str:
+    return f"{size / 2**20:,.1f}"
 
 
 def median(times: Sequence[float]) -> float:

@@ -19,10 +19,11 @@ from typing import Any
 
 import _notebook
 from _graphs import SHAPES, Graph, chain, layered, typed_functions
-from _measure import best, ms, ratio, table
+from _measure import best, mib, ms, peak, ratio, table
 from _peers import PEERS, installed
 
 from pulpo.backends import dot
+from pulpo.backends.look import look
 from pulpo.backends.prefect import PrefectCodeGenerator
 from pulpo.compiler import compile_graph, compile_plan
 from pulpo.dataflow import build_graph
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="pulpo and graphlib only")
     arguments = parser.parse_args()
     parts = []
-    makers: list[Callable[[], str]] = [stages, shapes]
+    makers: list[Callable[[], str]] = [stages, shapes, lambda: memory(quick=arguments.quick)]
     if not arguments.quick:
         makers += [lambda: peers(everything=arguments.all), _notebook.imports, _notebook.cells]
     for make in makers:
@@ -116,7 +117,7 @@ def _passes(graph: Graph, shape: str, *, rounds: int, texts: bool = True) -> dic
         plan = compile_graph(build_graph(operations))
         generator = PrefectCodeGenerator()
         outputs = {
-            "DOT": lambda: dot.both(plan),
+            "DOT": lambda: dot.both(look(plan)),
             "code": lambda: generator.generate_all_flows(plan),
         }
         times |= best(outputs, max(2, rounds // 3))
@@ -140,6 +141,32 @@ def _row(label: str, times: dict[str, float]) -> list[str]:
 
 def _ratios(times: dict[str, float]) -> list[str]:
     return [ratio(times["graph"] / times[YARD]), ratio(times["compile"] / times[YARD])]
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def memory(*, quick: bool) -> str:
+    """Return the peak memory of each pass and of the peers."""
+    size = SIZES[-1]
+    graph = layered(size)
+    operations, edges = _operations(graph, "nested"), graph.edges("nested")
+    peaks = {
+        YARD: peak(lambda: tuple(TopologicalSorter(edges).static_order())),
+        "graph": peak(lambda: build_graph(operations)),
+        "compile": peak(lambda: compile_plan(operations)),
+    }
+    if not quick:
+        peaks["pulpo, from functions"] = peak(_from_functions(graph))
+        for label, (distribution, prepare, most) in PEERS.items():
+            if installed(distribution) and size <= most:
+                peaks[f"{label}, from functions"] = peak(prepare(graph))
+    rows = [[what, mib(most), ratio(most / peaks[YARD])] for what, most in peaks.items()]
+    return (
+        f"## Memory for {size:,} operations\n"
+        "The peak of what a call allocates, its result included, on top of what it is given, as "
+        f"`tracemalloc` counts it.\n\n{table(['what', 'MiB', 'against graphlib'], rows)}"
+    )
 
 
 # --- pulpo against its peers --------------------------------------------------------------------

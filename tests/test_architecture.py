@@ -27,8 +27,8 @@ class Room(NamedTuple):
 
 
 BELOW_SESSION = (
-    "errors names models operations registry dataflow plan compiler backends carry exports runner "
-    "settings reports runs prefect_server"
+    "errors names models operations registry dataflow plan compiler backends carry checks exports "
+    "runner settings reports changes runs prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
 FRONT_END = "session errors"
@@ -49,15 +49,21 @@ TABLE = {
     "compiler": Room("names operations dataflow plan errors", "networkx"),
     "backends": Room("plan errors"),
     # Identifiers are spelled by the same rule as the names of flows.
-    "backends.prefect": Room("names plan errors"),
+    "backends.flow_code": Room("names plan errors"),
     "backends.render": Room("plan errors", "graphviz pygraphviz"),
+    # Nothing that looks like a credential goes into what people store and send.
+    "backends.document": Room("plan carry errors", "pydantic"),
     # The text of an export's own helper: it has to run where pulpo is not installed.
     # (cloudpickle comes with Prefect.)
     "backends.prefect_runtime": Room("", "prefect pydantic cloudpickle"),
     "carry": Room("errors", "IPython pydantic"),
+    # What a session should hear of itself, which takes its operations, its plan and its record.
+    "checks": Room("names models operations plan carry errors"),
     # Not "export": `pulpo.export` is the function.
-    "exports": Room("backends carry errors"),
-    "reports": Room("plan errors", "pygments"),
+    "exports": Room("plan backends carry errors"),
+    # A report is JSON too, and what changed comes as an answer.
+    "reports": Room("plan backends errors", "pygments"),
+    "changes": Room("backends carry reports"),
     "runs": Room("errors"),
     "prefect_server": Room("errors"),
     "runner": Room("plan backends runs prefect_server errors", "prefect pydantic anyio httpx"),
