@@ -447,8 +447,15 @@ def write(graph: DataFlowGraph, style: Style, texts: Any) -> tuple[Orchestration
 
 def but_for_the_runner(text: str) -> list[str]:
     flow = r"@\w+\([^@]*TaskRunner.*?\)\n(?=async def)"
-    lines = re.sub(flow, "", text, flags=re.DOTALL).splitlines()
+    shared = r"(?<=\.orchestration import )(?:\([^)]*\)|.*)"
+    text = re.sub(flow, "", text, flags=re.DOTALL)
+    text = re.sub(shared, lambda names: " ".join(_but_rays(names[0])), text)
+    lines = text.splitlines()
     return [line for line in lines if "TaskRunner" not in line and line != "import os"]
+
+
+def _but_rays(names: str) -> list[str]:
+    return [name for name in re.findall(r"\w+", names) if name != "ray_options"]
 
 
 LOOP = asyncio.Runner()

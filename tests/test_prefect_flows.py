@@ -16,14 +16,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from law import Proof, Style, call
-from sessions import WORLD, operations_of, written
+from law import Style, call
+from on_prefect import OnPrefect
+from sessions import operations_of, written
 
 from pulpo import runner
 from pulpo.backends.prefect import generate_modules
 from pulpo.compiler import compile_plan
 from pulpo.operations import make_operation, options_from_flags
-from pulpo.plan import FlowDefinition, Orchestration
+from pulpo.plan import Orchestration
 from pulpo.prefect_server import PrivateServer
 
 pytestmark = [
@@ -668,19 +669,6 @@ def test_the_registry_names_every_flow(package: Callable[..., Package]) -> None:
 
 
 # --- Random sessions -----------------------------------------------------------------------------
-
-
-class OnPrefect(Proof):
-    """Runs the main flow of a session on Prefect."""
-
-    def load(self, plan: Orchestration, texts: Any, functions: dict[str, Any]) -> dict[str, Any]:
-        return dict(runner.load_flows(generate_modules(plan), functions, WORLD))
-
-    def can_run(self, definition: FlowDefinition) -> bool:
-        return definition.name == "main_flow" and super().can_run(definition)
-
-    def run(self, flow: Any, given: dict[str, Any]) -> Any:
-        return asyncio.run(flow(**given))
 
 
 NESTED, FLAT = Style(), Style(flat=True)

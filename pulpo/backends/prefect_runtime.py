@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextvars
+import copy
 import ctypes
 import functools
 import inspect
@@ -358,6 +359,25 @@ def several(*items: Any, many: Sequence[int] = (), optional: Sequence[int] = ())
 
 
 # --- Task runners ---------------------------------------------------------------------------------
+
+
+class RayOptions(dict[str, Any]):
+    """Options for ``ray.init``, which writes into what it gets: every run has a copy of its own."""
+
+    def copy(self) -> RayOptions:
+        """Return a copy of all of it."""
+        return copy.deepcopy(self)
+
+
+def ray_options() -> RayOptions:
+    """Return the options by which Ray's workers, on whatever machine, get this package.
+
+    Without them they import from the flow's own folder and the working directory only.
+    """
+    if not __spec__.has_location:  # not from files: functions travel themselves
+        return RayOptions()
+    folder = Path(__file__).resolve().parents[1]
+    return RayOptions(runtime_env={"py_modules": [str(folder)]})
 
 
 async def _ended(futures: Sequence[PrefectFuture[Any]]) -> None:

@@ -11,7 +11,10 @@ __all__ = ["RUNNERS", "SubmitWriter", "TaskRunner"]
 
 
 class TaskRunner(NamedTuple):
-    """A Prefect task runner: where it is imported from, and how it is made."""
+    """A Prefect task runner: where it is imported from, and how it is made.
+
+    In ``arguments``, ``{os}`` is that module and ``{ray_options}`` a helper of the export.
+    """
 
     module: str
     name: str
@@ -24,7 +27,7 @@ RUNNERS: dict[Runner, TaskRunner] = {
     "dask": TaskRunner(
         "prefect_dask", "DaskTaskRunner", 'address={os}.environ.get("DASK_SCHEDULER_ADDRESS")'
     ),
-    "ray": TaskRunner("prefect_ray", "RayTaskRunner"),
+    "ray": TaskRunner("prefect_ray", "RayTaskRunner", "init_kwargs={ray_options}()"),
 }
 
 
@@ -40,8 +43,10 @@ class SubmitWriter(FlowWriter):
         runner = RUNNERS[self.runner]
         made = self._helper(runner.name, runner.module)
         arguments = runner.arguments
-        if arguments:
+        if "{os}" in arguments:
             arguments = arguments.format(os=self._helper("os", "os"))
+        if "{ray_options}" in arguments:
+            arguments = arguments.format(ray_options=self._shared("ray_options"))
         return [*super()._flow_options(), f"task_runner={made}({arguments})"]
 
     def _task_body(self, node: Node, given: list[str]) -> tuple[str, str]:
