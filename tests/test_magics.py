@@ -300,6 +300,7 @@ BAD = {
     "%pulpo graph --depth two": "--depth takes a whole number from 0, not 'two'.",
     "%pulpo graph --around kept --hops -1": "%pulpo graph: --hops",
     "%pulpo graph --text --mermaid": "--mermaid is not allowed with --text.",
+    "%pulpo graph -o jobs.bmp": "cannot save a picture as 'jobs.bmp': end its name in .svg, .png,",
     "%pulpo list things": "is one of operations, models, flows, not 'things'.",
     "%pulpo show": "%pulpo show: what is missing is OPERATION.",
     "%pulpo show nothing": "UnknownNameError: there is no operation 'nothing'.",
@@ -516,10 +517,13 @@ def test_the_functions_take_what_the_magics_take(
 
 
 def test_a_part_of_a_graph_is_the_sessions_in_every_form(
-    notebook: Notebook, session: Session
+    notebook: Notebook, session: Session, tmp_path: Path
 ) -> None:
     fill(notebook)
     collapsed = session.graph(depth=1)
+    file = tmp_path / "a part.svg"
+    assert notebook.run(f"%pulpo graph --depth 1 -o '{file}'").text == f"written to {file}"
+    assert file.read_text("utf-8") == collapsed.svg
     assert notebook.run("%pulpo graph --depth 1 --text").text == collapsed.text
     assert notebook.run("%pulpo graph --depth 1 --mermaid").text == collapsed.mermaid
     assert notebook.run("%pulpo graph --depth 1").value.svg == collapsed.svg

@@ -374,7 +374,7 @@ def ray_options() -> RayOptions:
 
     Without them they import from the flow's own folder and the working directory only.
     """
-    if not __spec__.has_location:  # not from files: functions travel themselves
+    if "__file__" not in globals():  # in a notebook: functions travel themselves
         return RayOptions()
     folder = Path(__file__).resolve().parents[1]
     return RayOptions(runtime_env={"py_modules": [str(folder)]})

@@ -166,7 +166,7 @@ class Picture:
         That is ``.svg``, ``.png``, ``.pdf``, ``.dot`` or ``.gv``, ``.txt``, and Mermaid's ``.mmd``,
         or ``.md`` with a fence around it.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         writer = _WRITERS.get(path.suffix.lower())
         if writer is None:
             known = ", ".join(_WRITERS)

@@ -165,6 +165,8 @@ def _graph(session: Session, arguments: argparse.Namespace) -> Any:
         hops=arguments.hops,
         **_part(arguments),
     )
+    if arguments.output:
+        return Text(f"written to {picture.save(arguments.output)}")
     if arguments.mermaid:
         return Text(picture.mermaid)
     return Text(picture) if arguments.text else picture
@@ -237,6 +239,9 @@ def _add_graph(parser: Parser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--text", action="store_true", help="as a text tree")
     form.add_argument("--mermaid", action="store_true", help="as Mermaid text, for Markdown")
+    form.add_argument(
+        "--output", "-o", metavar="FILE", help="into a .svg .png .pdf .dot .txt .mmd or .md file"
+    )
     parser.add_argument("--depth", type=whole, metavar="N", help="so many levels of groups")
     parser.add_argument("--around", metavar="OPERATION", help="what is next to one operation")
     parser.add_argument("--hops", type=whole, metavar="N", help="how far --around goes; default: 1")
