@@ -78,6 +78,7 @@ def _session(kind: str, home: str) -> dict[str, float]:
 def _python(*arguments: str, home: str) -> str:
     # Prefect is imported in the background when it will be needed; here, that is never.
     environment = {**os.environ, "IPYTHONDIR": home, "PULPO_NO_WARMUP": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process would compile anew
     return subprocess.run(
         [sys.executable, *arguments],
         env=environment,

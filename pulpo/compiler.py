@@ -669,12 +669,15 @@ class _Compiler:
         for stage, numbers in enumerate(group.stages):
             for number in numbers:
                 child = group.children[number]
+                after: tuple[str, ...] = ()
                 if isinstance(child, int):
                     kind, arguments = "task", self._task_arguments(group, child)
                     tag = self._tag(group, child) if tagged else ""
+                    if not self.operations[child].simple:  # else it needs what it takes
+                        after = self._after(group, number, arguments)
                 else:
                     kind, arguments, tag = "flow", self._subflow_arguments(group, child), ""
-                after = self._after(group, number, arguments)
+                    after = self._after(group, number, arguments)
                 made = (kind, group.names[number], tuple(arguments), after, stage, tag)
                 steps.append(_tuple(Step, made))
         return tuple(steps)
@@ -722,23 +725,30 @@ class _Compiler:
         return parent if loose else ""
 
     def _task_arguments(self, group: _Group, place: int) -> list[Argument]:
+        arguments: list[Argument] = []
         given = self.parameters.get(place)
         if not given and not self.operations[place].asks:
-            return [
-                _tuple(Argument, (binding.port.name, self._bound(group, binding)))
-                for binding in self.bindings[place]
-            ]
+            covered = group.covered
+            for binding in self.bindings[place]:
+                _, port, _, how, heads = binding
+                if how != "one" or heads[0][1].index is not None:
+                    source = self._bound(group, binding)
+                elif (head := heads[0][0]) in covered:  # nearly all are like that
+                    step = group.names[group.rep[head]]
+                    source = _tuple(FromResult, (step, self.values[head]))
+                else:
+                    source = group.carried[head, None]
+                arguments.append(_tuple(Argument, (port.name, source)))
+            return arguments
         given = given or {}
         bindings = iter(self.bindings[place])  # one for each data port, in their order
-        arguments = []
         for port in self.operations[place].ports:
-            binding = next(bindings) if port.model is not None else None
-            source: Source
+            bound = next(bindings) if port.model is not None else None
             if port.name in given:
                 parameter = given[port.name]
                 source = FromParameter(parameter.name, parameter.by_reference)
             else:
-                source = self._bound(group, binding) if binding else Nothing()
+                source = self._bound(group, bound) if bound else Nothing()
             arguments.append(Argument(port.name, source))
         return arguments
 

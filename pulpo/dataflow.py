@@ -387,7 +387,7 @@ class _Binder:
         self.ordered: dict[tuple[int, str], list[Head]] = {}
         self._collect()
         #: The final heads of each model, once the transforms have run.
-        self.heads: dict[str, list[Head]] = dict(self.producers)
+        self.heads = {key: tuple(heads) for key, heads in self.producers.items()}
 
     def graph(self) -> DataFlowGraph:
         by_target: dict[tuple[int, str], Binding] = {}
@@ -484,7 +484,7 @@ class _Binder:
             heads = [head for head in heads if head not in took]
             heads.extend(self._output(place, key))
             heads.sort(key=lambda head: head[0])
-        self.heads[key] = heads
+        self.heads[key] = tuple(heads)
 
     # - one operation -
 
@@ -502,7 +502,7 @@ class _Binder:
             if output.optional and not port.optional:
                 return False
             name = model.name
-            bindings.append(_tuple(Binding, (place, port, name, "one", tuple(heads))))
+            bindings.append(_tuple(Binding, (place, port, name, "one", heads)))
             links.append(_tuple(Link, (source, place, port.name, name, "data", output)))
         self.bindings += bindings
         self.links += links
@@ -522,7 +522,7 @@ class _Binder:
             key = model.key or self._key(model)
             binding = bound.get((place, port.name)) if bound else None
             if binding is None:
-                binding = self._bind(place, operation, port, key, self.heads.get(key, []))
+                binding = self._bind(place, operation, port, key, self.heads.get(key, ()))
             self.bindings.append(binding)
             kind = "candidate" if binding.how == "ambiguous" else "data"
             for source, output in binding.heads:
@@ -596,7 +596,7 @@ class _Binder:
     # - one port: the rules of binding, in their order -
 
     def _bind(
-        self, place: int, operation: Operation, port: Port, key: str, heads: list[Head]
+        self, place: int, operation: Operation, port: Port, key: str, heads: Sequence[Head]
     ) -> Binding:
         name = port.model.name if port.model else ""
         if operation.options.bind:
@@ -671,7 +671,9 @@ class _Binder:
         places = range(len(self.operations))
         return [self.operations[place].name for place in places if self._output(place, key)]
 
-    def _choose(self, place: int, operation: Operation, port: Port, heads: list[Head]) -> Binding:
+    def _choose(
+        self, place: int, operation: Operation, port: Port, heads: Sequence[Head]
+    ) -> Binding:
         name = port.model.name if port.model else ""
         named = [head for head in heads if self._is_called(head, port.name)]
         if len(named) == 1:
@@ -711,7 +713,7 @@ class _Binder:
         operation = self.operations[head[0]]
         return name == operation.function_name or name in operation.name.split(".")
 
-    def _nearest(self, operation: Operation, heads: list[Head]) -> Head | None:
+    def _nearest(self, operation: Operation, heads: Sequence[Head]) -> Head | None:
         shared = [common_groups(operation.name, self.operations[head[0]].name) for head in heads]
         most = max(shared)
         if not most or shared.count(most) > 1:

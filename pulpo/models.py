@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import collections.abc
 import dataclasses
-import hashlib
 import re
 import sys
 import types
@@ -75,6 +74,8 @@ class ModelRef:
     @property
     def schema_hash(self) -> str:
         """A hash of the fields, which tells whether a re-run cell changed them."""
+        import hashlib  # slow to load, and rarely wanted
+
         return hashlib.sha256(repr(self.fields).encode()).hexdigest()[:16]
 
 
@@ -140,7 +141,9 @@ def model_ref(type_: Any) -> ModelRef:
             f"{type_!r} is no data model. Give a pydantic model, a dataclass, a TypedDict, "
             "a NewType, or the name of one as text."
         )
-    return ModelRef(key=_label(type_, full=True), name=_label(type_), fields=_fields(type_))
+    # Graphs look models up by their keys, which is quick when equal ones are one object.
+    key, name = sys.intern(_label(type_, full=True)), sys.intern(_label(type_))
+    return ModelRef(key=key, name=name, fields=_fields(type_))
 
 
 def unaliased(type_: Any) -> Any:

@@ -35,7 +35,6 @@ from .operations import (
 )
 from .plan import Runner
 from .registry import OperationRegistry, default_registry
-from .reports import Checked, Declared, Diff, Exported, Listing, Preview, Report, SourceView
 
 if TYPE_CHECKING:
     from .backends.document import Manifest, PlanDocument
@@ -44,6 +43,16 @@ if TYPE_CHECKING:
     from .compiler import Selection
     from .exports import EarlierFlow, Existing
     from .plan import Edge, FlowDefinition, Orchestration, Parameter
+    from .reports import (
+        Checked,
+        Declared,
+        Diff,
+        Exported,
+        Listing,
+        Preview,
+        Report,
+        SourceView,
+    )
     from .runs import Run
 
 __all__ = ["RUNNERS", "Part", "Session", "current"]
@@ -166,6 +175,8 @@ class Session:
         DeclarationError, InvalidNameError, ModelError
             When the function makes no operation; the session stays as it was.
         """
+        from .reports import Declared
+
         flags = dict(flags or {})
         operation = make_operation(
             function,
@@ -196,11 +207,15 @@ class Session:
 
     def remove(self, name: str) -> Declared:
         """Forget one operation."""
+        from .reports import Declared
+
         self.registry.remove(name)
         return Declared(message=f"{name} removed; {_operations(len(self.registry))} left.")
 
     def clear(self) -> Declared:
         """Forget every operation, and the last run."""
+        from .reports import Declared
+
         count = len(self.registry)
         self.registry.clear()
         self.last_run, self._ran = None, {}
@@ -289,6 +304,8 @@ class Session:
 
     def compile(self, **part: Unpack[Part]) -> Report:
         """Return what flows come out and what is wrong; problems of operations do not raise."""
+        from .reports import Report
+
         plan = self.part(part)
         cuts = _cuts(plan) if _selection(part) else ()
         return Report(orchestration=plan, problems=(*self._problems(plan), *cuts))
@@ -296,6 +313,7 @@ class Session:
     def check(self) -> Checked:
         """Return every problem, with what only this looks for: blocking calls, shadowed names."""
         from .checks import check, in_order
+        from .reports import Checked
 
         plan = self.plan()
         problems = (*plan.problems, *self.stale(), *check(self._subject(plan)))
@@ -384,6 +402,7 @@ class Session:
             When an error blocks the flow.
         """
         from .backends.prefect import generate_flow
+        from .reports import Preview
 
         plan = self.part(part)
         if flow is None:
@@ -443,6 +462,8 @@ class Session:
     def status(self) -> Listing:
         """Return what the session holds and what it is connected to."""
         from importlib.metadata import version
+
+        from .reports import Listing
 
         plan = self.plan()
         problems = self._problems(plan)
@@ -642,6 +663,7 @@ class Session:
             For a flow or a selection that does not exist; nothing was written then, either.
         """
         from .exports import write_export
+        from .reports import Exported
         from .settings import load_settings
 
         target = Path(folder) if folder is not None else load_settings().cache_dir
@@ -770,6 +792,7 @@ class Session:
             When the folder's name could be no package's.
         """
         from .exports import earlier_flows, read_export
+        from .reports import Diff
         from .settings import load_settings, package_of
 
         target = Path(folder) if folder is not None else load_settings().cache_dir
@@ -820,6 +843,7 @@ class Session:
         from . import changes
         from .backends.document import describe, lasting
         from .exports import flow_files, together
+        from .reports import Diff
 
         plan = together(self.plan(), plans)
         files: dict[str, str] = {}
@@ -1072,6 +1096,8 @@ def _operations(count: int) -> str:
 
 
 def _operation_rows(plan: Orchestration) -> Listing:
+    from .reports import Listing
+
     rows = tuple(
         (
             node.name,
@@ -1098,6 +1124,8 @@ def _takes(node: Any) -> list[str]:
 
 
 def _models(plan: Orchestration) -> Listing:
+    from .reports import Listing
+
     rows: dict[str, tuple[list[str], list[str]]] = {}
     for node in plan.operations:
         for output in node.outputs:
@@ -1120,6 +1148,8 @@ def _models(plan: Orchestration) -> Listing:
 
 
 def _flows(plan: Orchestration) -> Listing:
+    from .reports import Listing
+
     rows = tuple(
         (
             flow.name,
@@ -1137,6 +1167,8 @@ def _flows(plan: Orchestration) -> Listing:
 
 
 def _source_view(operation: Operation, plan: Orchestration) -> SourceView:
+    from .reports import SourceView
+
     node = plan.get_operation(operation.name)
     lines = [f"{'async' if operation.is_async else 'sync'}, declared in {operation.cell or 'code'}"]
     for port in node.ports if node else ():
