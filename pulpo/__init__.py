@@ -124,11 +124,14 @@ def compile(
     return current().compile(upto=upto, from_=from_, only=only, flat=flat, runner=runner)
 
 
-def check() -> Report:
-    """Return the problems of the session, with hints."""
+def check(*, export: bool = False) -> Report:
+    """Return the problems of the session, with hints.
+
+    With ``export``: also everything that an export would refuse, or do differently.
+    """
     from .session import current
 
-    return current().check()
+    return current().check(export=export)
 
 
 def graph(
@@ -243,6 +246,7 @@ def export(
     *,
     flow: str | None = None,
     force: bool = False,
+    freeze: Names = (),
     upto: Names = (),
     from_: Names = (),
     only: Names = (),
@@ -253,6 +257,7 @@ def export(
 
     Of one flow, or with ``upto``, ``from_`` and ``only`` (see `compile`), an export leaves the
     folder's other flows as whole as they are. What was cut off is a parameter of the flow.
+    ``freeze`` names variables whose values of now are written as literals.
 
     Raises
     ------
@@ -265,6 +270,7 @@ def export(
         folder,
         flow=flow,
         force=force,
+        freeze=freeze,
         upto=upto,
         from_=from_,
         only=only,

@@ -177,6 +177,10 @@ def compile_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report only; write no export.")
     ] = False,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option("--freeze", metavar="NAME", help="Write a variable's value as a literal."),
+    ] = None,
     upto: Upto = None,
     from_: From = None,
     only: Only = None,
@@ -189,7 +193,13 @@ def compile_command(
 ) -> None:
     """Say which flows come out of SOURCE and what is wrong, and write the export."""
     part = _part(upto, from_, only, flat=flat, runner=runner)
-    options = {"force": force, "dry_run": dry_run, "as_json": as_json, **_export_folder(to)}
+    options = {
+        "force": force,
+        "dry_run": dry_run,
+        "freeze": freeze or (),
+        "as_json": as_json,
+        **_export_folder(to),
+    }
     _on(sources, "compile", flow=flow, part=part, **options)
 
 
@@ -281,10 +291,13 @@ def graph_command(
 @app.command("check")
 def check_command(
     sources: Sources = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Also what an export would refuse.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List every problem of SOURCE with its place and its fix; status 1 if one is an error."""
-    _on(sources, "check", as_json=as_json)
+    _on(sources, "check", export=export, as_json=as_json)
 
 
 @app.command("clean")
@@ -372,7 +385,7 @@ def _on(sources: Sequence[str] | None, action: str, **options: Any) -> None:
 def act(session: Session, action: str, options: dict[str, Any]) -> None:
     """Do one command on a session, and print what came of it."""
     if action == "check":
-        checked = session.check()
+        checked = session.check(export=options["export"])
         print(checked.json() if options["as_json"] else checked)
         checked.raise_if_invalid()
         return
@@ -400,6 +413,7 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
                 options["to"],
                 flow=options["flow"],
                 force=options["force"],
+                freeze=options["freeze"],
                 shown_as=options["shown"],
                 **part,
             )

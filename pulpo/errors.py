@@ -158,15 +158,27 @@ class BlockedFlowError(CompileError):
 
 
 class CarryError(PulpoError):
-    """Source that cannot be carried out of the notebook."""
+    """Source that cannot be carried out of the notebook.
+
+    Parameters
+    ----------
+    message
+        What, where it is used, and why.
+    fix
+        What to do about it; the error's text has it after the message.
+    operation
+        The operation's name; empty when it is not for a single one.
+    """
+
+    def __init__(self, message: str, *, fix: str = "", operation: str = "") -> None:
+        super().__init__(f"{message} {fix}".rstrip())
+        self.message = message
+        self.fix = fix
+        self.operation = operation
 
 
 class NoSourceError(CarryError):
-    """A function whose source text cannot be reached; ``operation`` is the operation's name."""
-
-    def __init__(self, message: str, *, operation: str = "") -> None:
-        super().__init__(message)
-        self.operation = operation
+    """A function whose source text cannot be reached."""
 
 
 class SecretError(CarryError):

@@ -22,6 +22,7 @@ from .errors import (
     NoSourceError,
     Problem,
     PulpoError,
+    SecretError,
     UnknownNameError,
     UsageError,
     did_you_mean,
@@ -310,14 +311,59 @@ class Session:
         cuts = _cuts(plan) if _selection(part) else ()
         return Report(orchestration=plan, problems=(*self._problems(plan), *cuts))
 
-    def check(self) -> Checked:
-        """Return every problem, with what only this looks for: blocking calls, shadowed names."""
+    def check(self, *, export: bool = False) -> Checked:
+        """Return every problem, with what only this looks for: blocking calls, shadowed names.
+
+        With ``export``: also everything that an export would refuse, or do differently.
+        """
         from .checks import check, in_order
         from .reports import Checked
 
         plan = self.plan()
-        problems = (*plan.problems, *self.stale(), *check(self._subject(plan)))
+        problems = [*plan.problems, *self.stale(), *check(self._subject(plan))]
+        if export:
+            problems += self._export_problems(plan)
         return Checked(orchestration=plan, problems=in_order(plan, problems))
+
+    def _export_problems(self, plan: Orchestration) -> list[Problem]:
+        from .backends.prefect import names_in_signatures
+        from .carry import refusals, verify
+        from .settings import load_settings
+
+        root = load_settings().cache_dir.absolute().parent
+        functions, _ = self._functions(plan)
+        also = names_in_signatures(plan)
+        refused = [
+            error
+            for error in refusals(self.recorder, functions, root=root, also=also)
+            if not (isinstance(error, NoSourceError) and self._is_foreign(error.operation))
+        ]
+        warnings: tuple[str, ...] = ()
+        if not refused:
+            try:
+                carried = self._carry(plan, root)
+                warnings = carried.warnings
+                verify(_operations_text(plan, carried), root)
+            except CarryError as error:
+                refused.append(error)
+        cells = {node.name: node.cell for node in plan.operations}
+        return [
+            *(
+                Problem(
+                    code="credential" if isinstance(error, SecretError) else "cannot-carry",
+                    severity="error",
+                    message=f"not to be exported: {error.message}",
+                    fix=error.fix,
+                    operation=error.operation,
+                    cell=cells.get(error.operation, ""),
+                )
+                for error in refused
+            ),
+            *(
+                Problem(code="export-differs", severity="warning", message=f"export: {warning}.")
+                for warning in warnings
+            ),
+        ]
 
     def _problems(self, plan: Orchestration) -> tuple[Problem, ...]:
         from .checks import hints
@@ -635,6 +681,7 @@ class Session:
         *,
         force: bool = False,
         flow: str | None = None,
+        freeze: str | Iterable[str] = (),
         shown_as: str = "",
         **part: Unpack[Part],
     ) -> Exported:
@@ -652,6 +699,9 @@ class Session:
             Replace files that were edited by hand, keeping them as ``NAME.bak``.
         flow
             A group or a flow's name; everything when left out. With a selection: its part of that.
+        freeze
+            Variables whose values of now are written as literals: names, or a text of them,
+            separated by commas.
         shown_as
             What the answer calls the folder; what was given when left out.
 
@@ -667,7 +717,7 @@ class Session:
         from .settings import load_settings
 
         target = Path(folder) if folder is not None else load_settings().cache_dir
-        made = self._made(target, flow, part)
+        made = self._made(target, flow, part, _names_in(freeze))
         written = write_export(target, made.files, made.manifest, force=force)
         flows = tuple(each.name for each in made.chosen.flows if not each.blocked)
         shown = shown_as or target.as_posix()
@@ -684,20 +734,28 @@ class Session:
             usage=_usage(made.chosen, made.flow, shown),
         )
 
-    def _made(self, target: Path, flow: str | None, part: Part) -> _Made:
+    def _made(self, target: Path, flow: str | None, part: Part, freeze: tuple[str, ...]) -> _Made:
         """Return what an export into a folder consists of; nothing is written."""
         from .carry import verify
-        from .exports import flow_files, together
+        from .exports import flow_files, read_export, together
         from .settings import package_of
 
         package = package_of(target)
         chosen, name = self._exportable(flow, part)
         pieces = [_Piece(chosen, _asked(part))]
+        frozen = freeze
         if name != "main_flow" or _selection(part):
             pieces += self._kept_flows(target, chosen)
+            there = read_export(target)
+            frozen = (*freeze, *(there.manifest.get("freeze", ()) if there else ()))
         plan = together(self.plan(), [piece.plan for piece in pieces])
         files = flow_files(plan, [piece.plan for piece in pieces], package)
-        carried = self._carry_all(plan, chosen, target)
+        carried = self._carry_all(plan, chosen, target, frozen)
+        if unused := [name for name in freeze if name not in carried.frozen]:
+            raise UsageError(
+                f"--freeze: no operation of this export uses {_some(unused)}. Name what a refusal "
+                "named; '%pulpo check --export' lists them."
+            )
         files["operations.py"] = _operations_text(plan, carried)
         verify(files["operations.py"], target.absolute().parent)
         asked = {each.name: p.asked for p in reversed(pieces) for each in p.plan.flows}
@@ -846,11 +904,12 @@ class Session:
         from .reports import Diff
 
         plan = together(self.plan(), plans)
+        frozen = tuple(there.manifest.get("freeze", ()))
         files: dict[str, str] = {}
         if not refused:
             try:
                 files = flow_files(plan, plans, target.name)
-                carried = self._carry(plan, target.absolute().parent)
+                carried = self._carry(plan, target.absolute().parent, frozen)
                 files["operations.py"] = _operations_text(plan, carried)
             except PulpoError as error:
                 refused = [str(error)]
@@ -869,27 +928,29 @@ class Session:
             refused=" ".join(refused),
         )
 
-    def _carry_all(self, plan: Orchestration, chosen: Orchestration, folder: Path) -> _Carried:
+    def _carry_all(
+        self, plan: Orchestration, chosen: Orchestration, folder: Path, freeze: tuple[str, ...]
+    ) -> _Carried:
         """Carry what a plan needs; tell when it is not ``chosen`` that cannot be carried."""
         from .exports import OWN_FOLDER
 
         root = folder.absolute().parent
         try:
-            return self._carry(plan, root)
+            return self._carry(plan, root, freeze)
         except CarryError as error:
             if plan is chosen:
                 raise
-            self._carry(chosen, root)  # raises, too, unless only the others are in the way
+            self._carry(chosen, root, freeze)  # raises, too, unless only the others are in the way
             names = {flow.name for flow in chosen.flows}
             others = ", ".join(flow.name for flow in plan.flows if flow.name not in names)
             raise type(error)(
                 f"{error} It is for {others}, which {folder.name}/ has too. Mend that, {OWN_FOLDER}"
             ) from error
 
-    def _carry(self, plan: Orchestration, root: Path) -> _Carried:
-        from .backends.prefect import names_in_signatures
-        from .carry import carry
-
+    def _functions(
+        self, plan: Orchestration
+    ) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
+        """Return the functions of a plan's operations, and why others have none."""
         wanted = {node.name for node in plan.operations}
         functions, without = {}, {}
         for operation in self.operations:
@@ -899,14 +960,21 @@ class Session:
                 without[operation.name] = "it has no function"
             else:
                 functions[operation.name] = operation.function
+        return functions, without
+
+    def _carry(self, plan: Orchestration, root: Path, freeze: tuple[str, ...] = ()) -> _Carried:
+        from .backends.prefect import names_in_signatures
+        from .carry import carry
+
+        functions, without = self._functions(plan)
         also = names_in_signatures(plan)
         while True:
             try:
-                carried = carry(self.recorder, functions, root=root, also=also)
+                carried = carry(self.recorder, functions, root=root, also=also, freeze=freeze)
                 break
             except NoSourceError as error:
                 name = error.operation
-                if name not in functions or self._is_declared_here(name):
+                if name not in functions or not self._is_foreign(name):
                     raise
                 del functions[name]
                 without[name] = str(error)
@@ -921,12 +989,13 @@ class Session:
             stubs=without,
             warnings=(*carried.warnings, *warnings),
             packages=carried.packages,
+            frozen=carried.frozen,
         )
 
-    def _is_declared_here(self, name: str) -> bool:
-        """Return whether an operation came from a magic or decorator, not as a foreign object."""
+    def _is_foreign(self, name: str) -> bool:
+        """Return whether an operation came as an object, and not from a magic or decorator."""
         operation = self.registry.get(name)
-        return isinstance(operation, Operation) and bool(operation.cell)
+        return not (isinstance(operation, Operation) and operation.cell)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -958,6 +1027,7 @@ class _Carried:
     text: str
     identifiers: dict[str, str]
     stubs: dict[str, str]
+    frozen: tuple[str, ...]
     warnings: tuple[str, ...]
     packages: tuple[str, ...]
 
@@ -1010,15 +1080,19 @@ def _selection(part: Part) -> Selection | None:
     return Selection(upto=upto, start=start, only=only)
 
 
-def _named(part: Part, flag: Literal["upto", "from_", "only"]) -> tuple[str, ...]:
-    given = part.get(flag, ())
+def _names_in(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names in one text or several, in each separated by commas."""
     texts = [given] if isinstance(given, str) else list(given)
-    names = [name.strip() for text in texts for name in text.split(",")]
+    return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
+
+
+def _named(part: Part, flag: Literal["upto", "from_", "only"]) -> tuple[str, ...]:
+    names = _names_in(part.get(flag, ()))
     if not all(names):
         raise UsageError(
             f"--{flag.strip('_')} takes names of operations: a, or a,b without a space."
         )
-    return tuple(dict.fromkeys(names))
+    return names
 
 
 def _asked(part: Part) -> dict[str, Any]:
@@ -1254,6 +1328,7 @@ def _manifest(
         "plan": plain(describe(lasting(made))),
         "parts": {flow.name: asked[flow.name] for flow in made.flows},
         "packages": list(carried.packages),
+        "freeze": list(carried.frozen),
     }
 
 

@@ -245,6 +245,26 @@ def test_a_selection_is_compiled_drawn_and_exported(pulpo: Pulpo, tmp_path: Path
     assert "load_flow" not in drawn
 
 
+def test_what_an_export_would_refuse_is_checked_and_frozen(pulpo: Pulpo, tmp_path: Path) -> None:
+    cells = [
+        "%load_ext pulpo",
+        "import time\nnow = time.time()",
+        "%%operation late\ndef late(x: int = 1) -> float:\n    return now",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nbformat.write(notebook, tmp_path / "late.ipynb")
+    assert pulpo("check", "late.ipynb").returncode == 0
+    checked = pulpo("check", "late.ipynb", "--export", "--json")
+    assert checked.returncode == 1
+    [problem] = json.loads(checked.stdout)["problems"]
+    assert (problem["code"], problem["operation"]) == ("cannot-carry", "late")
+    refused = pulpo("compile", "late.ipynb")
+    assert refused.returncode == 1
+    assert "--freeze now" in refused.stderr
+    assert pulpo("compile", "late.ipynb", "--freeze", "now").returncode == 0
+    assert "now = 1" in (tmp_path / "run_cache/operations.py").read_text()
+
+
 def test_a_flat_compile_makes_one_flow(pulpo: Pulpo, tmp_path: Path) -> None:
     assert "1 flow from 2 operations" in pulpo("compile", "jobs.py", "--flat").stdout
     names = [path.name for path in (tmp_path / "run_cache/orchestration").glob("*_flow.py")]

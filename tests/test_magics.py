@@ -561,6 +561,25 @@ def test_an_export_lands_in_the_folder_that_was_asked_for(
     assert (tmp_path / "out/flows/operations.py").is_file()
 
 
+def test_what_cannot_leave_is_told_and_frozen(notebook: Notebook, tmp_path: Path) -> None:
+    notebook.run("import time\nnow = time.time()\nlast = now + time.time()")
+    notebook.run("%%operation a.late\ndef late(x: int = 1) -> Clean:\n    return now + last")
+    told = notebook.run("%pulpo check --export").text
+    assert told.count("not to be exported: operation 'a.late': cannot carry") == 2
+    assert "No problems" in notebook.run("%pulpo check").text
+    notebook.run("import pulpo")
+    assert notebook.run("str(pulpo.check(export=True))").value == told
+    folder = tmp_path / "flows"
+    assert "--freeze now" in str(notebook.run(f"%pulpo export --to '{folder}'").error)
+    answer = notebook.run(f"%pulpo export --to '{folder}' --freeze now,last")
+    assert answer.error is None
+    text = (folder / "operations.py").read_text()
+    assert f"now = {notebook.run('now').value!r}\nlast = " in text
+    again = notebook.run(f"pulpo.export({str(folder)!r}, freeze=['now', 'last'])")
+    assert again.error is None
+    assert (folder / "operations.py").read_text() == text
+
+
 # --- Completion ---------------------------------------------------------------------------------
 
 

@@ -592,6 +592,55 @@ def test_what_cannot_be_carried_leaves_the_old_export(book: Notebook, tmp_path: 
     book.namespace["handle"].close()
 
 
+def test_what_an_export_would_refuse_is_told_beforehand(book: Notebook) -> None:
+    book.cell("import time\nlock = __import__('threading').Lock()\nnow = time.time()\nseen = []\n")
+    book.operation("bad", "def bad(x: Clean) -> int:\n    return len(str(lock)) + now\n")
+    assert book.session.check().is_valid
+    checked = book.session.check(export=True)
+    assert [(p.code, p.operation, p.severity) for p in checked.problems] == [
+        ("cannot-carry", "bad", "error"),
+        ("cannot-carry", "bad", "error"),
+    ]
+    assert checked.problems[0].message.startswith(
+        "not to be exported: operation 'bad': cannot carry 'lock' (used by bad): it is a"
+    )
+    assert checked.problems[1].fix.endswith("Or export its value of now, with --freeze now.")
+    book.operation("bad", "def bad(x: Clean) -> int:\n    seen.append(x)\n    return len(seen)\n")
+    book.namespace["seen"].append(1)
+    [problem] = book.session.check(export=True).problems
+    assert (problem.code, problem.severity) == ("export-differs", "warning")
+    assert "'seen' was changed by bad" in problem.message
+    book.operation("bad", "def bad(x: Clean) -> str:\n    return 'AKIAQ3EGWDQKTEXAMPLZ'\n")
+    [problem] = book.session.check(export=True).problems
+    assert problem.code == "credential"
+    assert "AKIA" not in str(problem)
+
+
+def test_what_fails_in_a_fresh_process_is_told_beforehand(book: Notebook) -> None:
+    book.cell("import sys\n")
+    book.cell("assert 'pytest' in sys.modules  # pulpo: carry\n")
+    [problem] = book.session.check(export=True).problems
+    assert problem.code == "cannot-carry"
+    assert "does not run in a fresh process: AssertionError" in problem.message
+
+
+def test_a_frozen_value_stays_frozen_in_what_is_made_anew(book: Notebook, tmp_path: Path) -> None:
+    book.cell("import time\nnow = time.time()\n")
+    book.operation("late", "def late(x: Clean) -> float:\n    return now\n")
+    with pytest.raises(UsageError, match=r"--freeze: no operation of this export uses nobody\."):
+        book.session.export(tmp_path / "flows", freeze=["now", "nobody"])
+    assert not (tmp_path / "flows").exists()
+    exported = book.session.export(tmp_path / "flows", freeze="now")
+    assert "'now' is frozen" in str(exported)
+    line = f"now = {book.namespace['now']!r}\n"
+    assert line in (tmp_path / "flows/operations.py").read_text()
+    assert not book.session.diff(tmp_path / "flows").differs
+    book.session.export(tmp_path / "flows", flow="load")
+    assert line in (tmp_path / "flows/operations.py").read_text()
+    with pytest.raises(CarryError, match="--freeze now"):
+        book.session.export(tmp_path / "flows")  # everything is asked for anew
+
+
 def test_a_foreign_object_without_source_warns_and_raises_only_when_called(
     book: Notebook, tmp_path: Path
 ) -> None:

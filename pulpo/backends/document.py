@@ -505,6 +505,9 @@ class Manifest(_Part):
         description="For each flow, as what it was exported; nothing of it for the usual."
     )
     packages: tuple[str, ...] = Field(description="What has to be installed where it runs.")
+    freeze: tuple[str, ...] = Field(
+        default=(), description="The variables whose values are written as literals."
+    )
     files: dict[str, str] = Field(
         description="The files that were written, each with the SHA-256 of its text."
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from .record import Recorder
 
 if TYPE_CHECKING:
-    from .write import Carried, carry, verify
+    from .write import Carried, carry, refusals, verify
 
-__all__ = ["Carried", "Recorder", "carry", "verify"]
+__all__ = ["Carried", "Recorder", "carry", "refusals", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,12 +6,14 @@ import ast
 import builtins
 import types
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from pulpo.carry.attach import Attachments
 from pulpo.carry.constants import INSIDE, WRITE_IT, Constants
 from pulpo.carry.definitions import Definitions, unwrapped
+from pulpo.carry.frozen import Frozen, is_marked
 from pulpo.carry.modules import Modules
 from pulpo.carry.names import names_of
 from pulpo.carry.pieces import Kind, Piece
@@ -43,12 +45,24 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 class Closure:
     """Grows from operations to all that they need; refuses what cannot be carried.
 
+    Values of the names in ``freeze`` are written as literals. Where a list ``refused`` is given,
+    what cannot be carried goes there, and is not raised.
+
     After :meth:`drain`, ``pieces`` holds what has to be written, by the index of its statement,
     ``stand_ins`` the texts that replace what exports do not have, ``modules_used`` the modules
     that are imported inside functions.
     """
 
-    def __init__(self, recorder: Recorder, modules: Modules) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        modules: Modules,
+        *,
+        freeze: Collection[str] = (),
+        refused: list[CarryError] | None = None,
+    ) -> None:
+        self.refused = refused
+        self.frozen = Frozen(recorder, freeze)
         self.pieces: dict[int, Piece] = {}
         self.warnings: dict[str, None] = {}
         self.stand_ins: dict[str, str] = {}
@@ -80,8 +94,8 @@ class Closure:
         statement = self._statement_of(function)
         if statement is None:
             raise NoSourceError(
-                f"operation {name!r}: the source of its function cannot be reached. Define it with "
-                "def in a cell or in a module.",
+                f"operation {name!r}: the source of its function cannot be reached.",
+                fix="Define it with def in a cell or in a module.",
                 operation=name,
             )
         piece = self.pieces.get(statement.index)
@@ -96,9 +110,19 @@ class Closure:
     def add_name(self, name: str) -> None:
         """Add a name that the text has to bind, with all that it needs."""
         self._operation = ""
-        statement = self._find(name, None, "now")
-        if statement is not None:
-            self._ask(statement, name, None)
+        with self._may_be_refused():
+            statement = self._find(name, None, "now")
+            if statement is not None:
+                self._ask(statement, name, None)
+        self.drain()
+
+    def add_marked(self) -> None:
+        """Add what binds nothing and is marked to be carried as it stands, ``pd.set_option(…)``."""
+        self._operation = ""
+        newest = {one.text: one for one in self._recorder.statements if not one.binds}
+        for statement in newest.values():
+            if is_marked(statement.text):
+                self._ask(statement, "", None)
         self.drain()
 
     def drain(self) -> None:
@@ -108,10 +132,20 @@ class Closure:
             # First: what a value is says more than what its line uses.
             for name in [one for one in piece.needed if one not in piece.checked]:
                 piece.checked.add(name)
-                self._check(piece, name)
+                with self._may_be_refused():
+                    self._check(piece, name)
             if not piece.done:
                 piece.done = True
                 self._expand(piece)
+
+    @contextmanager
+    def _may_be_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except CarryError as error:
+            if self.refused is None:
+                raise
+            self.refused.append(error)
 
     # -- from names to statements
 
@@ -191,6 +225,8 @@ class Closure:
 
     def _find(self, name: str, user: Piece | None, when: str) -> Statement | None:
         """Return the statement that gave a name its value of now, None for builtins."""
+        if name in self.frozen.names:
+            return self._frozen(name, user)
         history = self._recorder.by_name.get(name, [])
         if name not in self._namespace or (not history and name in ("display", "get_ipython")):
             return self._missing(name, user, when, history)
@@ -215,6 +251,14 @@ class Closure:
             history = history[:-1]
             latest = history[-1]
         return latest
+
+    def _frozen(self, name: str, user: Piece | None) -> Statement:
+        """Return a statement that gives a name its value of now."""
+        statement = self.frozen.statement(name)
+        if isinstance(statement, str):
+            self._refuse(name, user, f"it cannot be frozen: {statement}", INSIDE)
+        self.warnings[f"{name!r} is frozen: the export holds its value of now"] = None
+        return statement
 
     def _changers(self, name: str, bound: Any) -> list[Statement]:
         """Look for them only when they matter: it takes a walk over the whole record."""
@@ -260,6 +304,8 @@ class Closure:
         """
         if name in piece.fixed:
             return piece.fixed[name]
+        if name in self.frozen.names:
+            return self._frozen(name, piece)
         here = piece.statement
         history = self._recorder.by_name.get(name, [])
         before = [one for one in history if one.index < here.index]
@@ -307,20 +353,24 @@ class Closure:
             return
         own = set(piece.statement.binds)
         for name in piece.names.now:
-            statement = self._find_for_definition(name, piece)
-            self._link(piece, piece.now, statement, name)
+            with self._may_be_refused():
+                self._link(piece, piece.now, self._find_for_definition(name, piece), name)
         for name in piece.names.later:
             if not (name in own and piece.kind is Kind.OPERATION):
-                self._link(piece, piece.later, self._find(name, piece, "later"), name)
+                with self._may_be_refused():
+                    self._link(piece, piece.later, self._find(name, piece, "later"), name)
         for name in piece.names.hints:
-            self._link(piece, piece.hints, self._find(name, piece, "hints"), name)
+            with self._may_be_refused():
+                self._link(piece, piece.hints, self._find(name, piece, "hints"), name)
         if "__subclasses__" in piece.text:
             self._counts_subclasses = True
         for module in piece.names.modules:
-            self._reach(module, piece)
+            with self._may_be_refused():
+                self._reach(module, piece)
             self.modules_used[module] = None
-        if isinstance(piece.node, _Definition):
-            self._check_definition(piece)
+        if isinstance(piece.node, _Definition) and not is_marked(piece.statement.text):
+            with self._may_be_refused():
+                self._check_definition(piece)
         self._expand_attachments(piece)
 
     def _link(
@@ -350,8 +400,11 @@ class Closure:
         for name in piece.statement.binds:
             for statement in self._attachments.of(piece.statement, name):
                 problem = self._attachments.problem(statement, name)
-                if problem:
-                    self._refuse(name, piece.user, problem, "Do it inside the operation.", of=piece)
+                if problem and not is_marked(statement.text):
+                    with self._may_be_refused():
+                        self._refuse(
+                            name, piece.user, problem, "Do it inside the operation.", of=piece
+                        )
                 self._attach(piece, statement)
 
     def _add_subclasses(self) -> bool:
@@ -435,10 +488,12 @@ class Closure:
         )
 
     def _check_constant(self, piece: Piece, name: str) -> None:
+        if name in self.frozen.names or is_marked(piece.statement.text):
+            return
         current = self._is_current(piece, name)
         outcome = self._constants.check(piece.statement, name, current=current)
         if outcome.problem:
-            self._refuse(name, piece.user, outcome.problem, outcome.fix)
+            self._refuse(name, piece.user, outcome.problem, self._way_out(name, outcome.fix))
         if outcome.text:
             piece.text = outcome.text
         for warning in outcome.warnings:
@@ -472,7 +527,8 @@ class Closure:
         setters = self._constants.changers(name)
         if setters:
             who = " and ".join(dict.fromkeys(repr(one.binds[0]) for one in setters if one.binds))
-            self._refuse(name, user, f"it was set at run time by {who}", WRITE_IT)
+            fix = self._way_out(name, WRITE_IT)
+            self._refuse(name, user, f"it was set at run time by {who}", fix)
         if name.lstrip("_").isdigit() or name in ("In", "Out", "_", "__", "___"):
             self._refuse(name, user, "it is IPython's history", "Give the value a name of its own.")
         value = self._namespace[name]
@@ -482,8 +538,14 @@ class Closure:
             user,
             f"it is {kind} that no recorded cell made (a magic such as %run, exec, or a cell that "
             "ran before pulpo was loaded)",
-            "Define it in a cell, and run that cell.",
+            self._way_out(name, "Define it in a cell, and run that cell."),
         )
+
+    def _way_out(self, name: str, fix: str) -> str:
+        """Return a fix, with the offer to freeze a value that is small and plain enough."""
+        if isinstance(self.frozen.text(name), str):
+            return f"{fix} Or export its value of now, with --freeze {name}."
+        return fix
 
     def _refuse(
         self, name: str, user: Piece | None, why: str, fix: str, *, of: Piece | None = None
@@ -491,7 +553,9 @@ class Closure:
         operation = (user or of).operation if (user or of) is not None else self._operation  # type: ignore[union-attr]
         who = f"operation {operation!r}" if operation else "the signatures of the flows"
         path = f" (used by {' → '.join(user.path)})" if user is not None else ""
-        raise CarryError(f"{who}: cannot carry {name!r}{path}: {why}. {fix}")
+        raise CarryError(
+            f"{who}: cannot carry {name!r}{path}: {why}.", fix=fix, operation=operation
+        )
 
 
 def _made(statement: Statement, value: object) -> bool:

@@ -10,7 +10,7 @@ import symtable
 import sys
 import tempfile
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from pulpo.carry.secrets import find_secrets
 from pulpo.carry.text import join, rename_function, trim_import
 from pulpo.errors import CarryError, SecretError
 
-__all__ = ["Carried", "carry", "verify"]
+__all__ = ["Carried", "carry", "refusals", "verify"]
 
 _FUTURE = "from __future__ import annotations"
 
@@ -43,12 +43,15 @@ class Carried:
         What the export does differently from the session.
     packages
         Top-level modules that the text imports and that have to be installed.
+    frozen
+        The names that were to be frozen and that something uses.
     """
 
     text: str
     identifiers: Mapping[str, str]
     warnings: tuple[str, ...]
     packages: tuple[str, ...]
+    frozen: tuple[str, ...] = ()
 
 
 def carry(
@@ -57,6 +60,7 @@ def carry(
     *,
     root: Path | None = None,
     also: Iterable[str] = (),
+    freeze: Collection[str] = (),
 ) -> Carried:
     """Return the text of a module that holds what some functions need, and no more.
 
@@ -70,6 +74,8 @@ def carry(
         The folder that will contain the export; modules below it can be imported.
     also
         Further names of the session that the text has to bind.
+    freeze
+        Names whose values of now are written as literals, however they came about.
 
     Raises
     ------
@@ -81,20 +87,60 @@ def carry(
         If the text would hold a credential.
     """
     modules = Modules(root)
-    closure = Closure(recorder, modules)
-    own: dict[str, Piece] = {}
-    imported: dict[str, tuple[str, str]] = {}
-    for place, (name, function) in enumerate(functions.items()):
-        place_in_module = _module_place(name, function, recorder, modules)
-        if place_in_module is not None:
-            imported[name] = place_in_module
-        else:
-            own[name] = closure.add_operation(name, function, place)
-    for name in also:
-        closure.add_name(name)
+    closure = Closure(recorder, modules, freeze=freeze)
+    own, imported = _gather(closure, recorder, functions, modules, also)
     carried = _write(closure, own, imported, modules)
     order = {name: carried.identifiers[name] for name in functions}
     return replace(carried, identifiers=order)
+
+
+def refusals(
+    recorder: Recorder,
+    functions: Mapping[str, Callable[..., Any]],
+    *,
+    root: Path | None = None,
+    also: Iterable[str] = (),
+    freeze: Collection[str] = (),
+) -> list[CarryError]:
+    """Return everything that `carry` would refuse, each once; its parameters are the same."""
+    modules = Modules(root)
+    refused: list[CarryError] = []
+    closure = Closure(recorder, modules, freeze=freeze, refused=refused)
+    own, imported = _gather(closure, recorder, functions, modules, also)
+    refused += _secrets((piece, _text(piece)) for piece in closure.pieces.values())
+    if not refused:
+        try:
+            _write(closure, own, imported, modules)
+        except CarryError as error:
+            refused.append(error)
+    return list({str(error): error for error in refused}.values())
+
+
+def _gather(
+    closure: Closure,
+    recorder: Recorder,
+    functions: Mapping[str, Callable[..., Any]],
+    modules: Modules,
+    also: Iterable[str],
+) -> tuple[dict[str, Piece], dict[str, tuple[str, str]]]:
+    """Let a closure grow; return the operations of the session, and those of modules."""
+    own: dict[str, Piece] = {}
+    imported: dict[str, tuple[str, str]] = {}
+    for place, (name, function) in enumerate(functions.items()):
+        try:
+            place_in_module = _module_place(name, function, recorder, modules)
+            if place_in_module is not None:
+                imported[name] = place_in_module
+            else:
+                own[name] = closure.add_operation(name, function, place)
+        except CarryError as error:
+            if closure.refused is None:
+                raise
+            closure.refused.append(error)
+    for name in also:
+        closure.add_name(name)
+    closure.add_marked()
+    return own, imported
 
 
 def verify(text: str, root: Path | None = None, *, timeout: float = 120) -> None:
@@ -159,8 +205,9 @@ def _module_place(
     file = modules.unreachable_file(module_name or "")
     if file:
         raise CarryError(
-            f"operation {name!r}: its function is in {file}, which the export cannot import. "
-            "Move it beside the notebook, or install it."
+            f"operation {name!r}: its function is in {file}, which the export cannot import.",
+            fix="Move it beside the notebook, or install it.",
+            operation=name,
         )
     return module_name or "", path
 
@@ -182,7 +229,8 @@ def _write(
     future = [_FUTURE] if any(piece.statement.future for piece in pieces) else []
     stand_ins = [closure.stand_ins[name] for name in sorted(closure.stand_ins)]
     text = join([*future, *heads, *stand_ins, *rest])
-    _refuse_secrets(texts)
+    for secret in _secrets(texts):
+        raise secret
     bound = {name for piece in pieces for name in (*piece.statement.binds, piece.renamed)}
     _check(text, bound | closure.tolerated | closure.stand_ins.keys())
     return Carried(
@@ -190,6 +238,7 @@ def _write(
         identifiers={**identifiers, **imported_as},
         warnings=tuple(closure.warnings),
         packages=_packages(pieces, imported.values(), closure.modules_used, modules),
+        frozen=closure.frozen.used,
     )
 
 
@@ -207,8 +256,9 @@ def _identifiers(own: Mapping[str, Piece], pieces: list[Piece]) -> dict[str, str
         if newest is not piece and not piece.renamed:
             if piece in used_above or not _can_be_renamed(piece):
                 raise CarryError(
-                    f"operation {operation!r}: another definition is called {name!r} too. Give "
-                    "its function a name of its own."
+                    f"operation {operation!r}: another definition is called {name!r} too.",
+                    fix="Give its function a name of its own.",
+                    operation=operation,
                 )
             piece.renamed = _free_name(name, taken)
             taken.add(piece.renamed)
@@ -312,15 +362,17 @@ def _import_lines(
     return list(lines), expressions
 
 
-def _refuse_secrets(texts: Iterable[tuple[Piece, str]]) -> None:
+def _secrets(texts: Iterable[tuple[Piece, str]]) -> Iterator[SecretError]:
     for piece, text in texts:
         for finding in find_secrets(text):
             name = finding.name or piece.label
             who = f"operation {piece.operation!r}" if piece.operation else "the export"
-            raise SecretError(
+            yield SecretError(
                 f"{who}: {name!r} in cell {piece.statement.cell} looks like a credential "
-                f"({finding.why}), and an export is a file that people share. Read it from the "
-                f'environment inside the operation: os.environ["{_variable(name)}"].'
+                f"({finding.why}), and an export is a file that people share.",
+                fix="Read it from the environment inside the operation: "
+                f'os.environ["{_variable(name)}"].',
+                operation=piece.operation,
             )
 
 

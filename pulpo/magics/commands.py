@@ -277,8 +277,18 @@ def _add_export(parser: Parser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="replace files that were edited by hand (backed up)"
     )
+    parser.add_argument(
+        "--freeze",
+        action="append",
+        metavar="NAME",
+        help="write a variable's value of now as a literal; a,b or several times",
+    )
     _selection(parser)
     _shape(parser)
+
+
+def _add_check(parser: Parser) -> None:
+    parser.add_argument("--export", action="store_true", help="also what an export would refuse")
 
 
 def _add_diff(parser: Parser) -> None:
@@ -345,7 +355,11 @@ COMMANDS = _table(
         summary="Write files that run without the notebook",
         add=_add_export,
         call=lambda session, arguments: session.export(
-            arguments.to, force=arguments.force, flow=arguments.flow, **_part(arguments)
+            arguments.to,
+            force=arguments.force,
+            flow=arguments.flow,
+            freeze=arguments.freeze or (),
+            **_part(arguments),
         ),
     ),
     Command(
@@ -357,8 +371,8 @@ COMMANDS = _table(
     Command(
         name="check",
         summary="Look for problems and give hints",
-        add=_nothing,
-        call=lambda session, _arguments: session.check(),
+        add=_add_check,
+        call=lambda session, arguments: session.check(export=arguments.export),
     ),
     Command(name="panel", summary="Show all of this as a panel", add=_nothing, call=_panel),
     Command(

@@ -1,0 +1,181 @@
+"""What carries although it would be refused: frozen values, statements that are marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pulpo.carry import carry, refusals
+from pulpo.errors import CarryError, SecretError
+
+from .notebook import Notebook, run_elsewhere, run_here
+
+VALUES = {
+    "a loop's sum": ("x = 0\nfor i in range(5): x += i", "10"),
+    "text": ("import os\nx = os.sep.join('ab') + '\"' + chr(10)", "'a/b\"\\n'"),
+    "a date": ("import datetime\nx = datetime.date.fromordinal(738000)", None),
+    "a time with a zone": (
+        "from datetime import datetime, timezone\nx = datetime.fromtimestamp(0, timezone.utc)",
+        None,
+    ),
+    "a named zone": (
+        "import datetime, zoneinfo\n"
+        "x = datetime.datetime.fromtimestamp(9.5, zoneinfo.ZoneInfo('Europe/Berlin'))",
+        None,
+    ),
+    "a duration": ("import datetime, time\nx = datetime.timedelta(seconds=time.time())", None),
+    "decimals in a list": (
+        "from decimal import Decimal\nx = [Decimal(str(i)) / 3 for i in range(3)]; x.append('a')",
+        None,
+    ),
+    "a fraction": ("import random\nfrom fractions import Fraction\nx = (Fraction(1, 7),)", None),
+    "an id": ("import uuid\nx = {uuid.uuid4(): {1.5: None}}", None),
+    "a path": ("from pathlib import Path\nx = {Path.cwd()}", None),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_frozen_value_is_what_it_is_now(name: str, tmp_path: Path) -> None:
+    cell, expected = VALUES[name]
+    notebook = Notebook(cell, "def op(): return x")
+    live = repr(notebook["x"])
+    assert expected is None or live == expected
+    carried = carry(notebook.recorder, {"op": notebook["op"]}, freeze=["x"])
+    assert run_elsewhere(carried, "op()", tmp_path) == live
+    assert carried.frozen == ("x",)
+    assert carried.warnings == ("'x' is frozen: the export holds its value of now",)
+
+
+def test_a_name_that_no_cell_made_can_be_frozen() -> None:
+    notebook = Notebook("def op(): return x + y")
+    notebook.names["x"] = notebook.names["y"] = 7  # %run does so
+    with pytest.raises(CarryError, match=r"no recorded cell made .* with --freeze x\.$"):
+        notebook.carry("op")
+    carried = carry(notebook.recorder, {"op": notebook["op"]}, freeze=["x", "y", "z"])
+    assert run_here(carried, "op()") == "14"
+    assert carried.frozen == ("x", "y")  # nothing uses z
+
+
+def test_a_default_can_be_frozen() -> None:
+    notebook = Notebook("import time\nnow = time.time()", "def op(at=now): return at")
+    carried = carry(notebook.recorder, {"op": notebook["op"]}, freeze=["now"])
+    assert run_here(carried, "op()") == repr(notebook["now"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("import threading\nx = threading.Lock()", "it is a thread.lock, and only text"),
+        ("x = object()", "it is a object, and only text"),
+        ("x = list(range(9000))", "of at most 10,000 characters"),
+        ("class D(__import__('decimal').Decimal): pass\nx = D(1)", "it is a D, and only text"),
+    ],
+)
+def test_what_is_no_literal_is_not_frozen(cell: str, why: str) -> None:
+    notebook = Notebook(cell, "def op(): return x")
+    with pytest.raises(CarryError, match=why):
+        carry(notebook.recorder, {"op": notebook["op"]}, freeze=["x"])
+
+
+def test_freezing_is_offered_where_it_works_only() -> None:
+    notebook = Notebook(
+        "import time\nx = time.time()\ny = [object(), time.time()]",
+        "def a(): return x",
+        "def b(): return y",
+    )
+    with pytest.raises(CarryError, match="with --freeze x"):
+        notebook.carry("a")
+    with pytest.raises(CarryError) as refused:
+        notebook.carry("b")
+    assert "--freeze" not in str(refused.value)
+
+
+def test_a_frozen_credential_is_refused() -> None:
+    notebook = Notebook("def op(): return x")
+    notebook.names["x"] = {"password": "hunter2!x"}
+    with pytest.raises(SecretError) as refused:
+        carry(notebook.recorder, {"op": notebook["op"]}, freeze=["x"])
+    assert "hunter2" not in str(refused.value)
+
+
+# --- As it stands ---------------------------------------------------------------------------------
+
+MARKED = {
+    "a run-time value": ("import random\nrng = random.Random(3)  # pulpo: carry", "rng.random()"),
+    "above": ("import random\n# pulpo: carry\nrng = random.Random(3)", "rng.random()"),
+    "a live object": (
+        "import sqlite3\nrng = sqlite3.connect(':memory:')  # pulpo: carry",
+        "rng.execute('select 4').fetchone()",
+    ),
+    "within its lines": (
+        "import random\nrng = random.Random(\n    3,  # pulpo: carry\n)",
+        "rng.random()",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_marked_statement_is_carried_as_it_stands(name: str, tmp_path: Path) -> None:
+    cell, expression = MARKED[name]
+    notebook = Notebook(cell, f"def op(): return {expression}")
+    carried = notebook.carry("op")
+    assert "# pulpo: carry" in carried.text
+    assert run_elsewhere(carried, "op()", tmp_path) == repr(
+        __import__("random").Random(3).random() if "rng.random" in expression else (4,)
+    )
+
+
+def test_a_marked_statement_that_binds_nothing_comes_along() -> None:
+    notebook = Notebook(
+        "import decimal",
+        "decimal.getcontext().prec = 5  # pulpo: carry",
+        "decimal.getcontext().prec = 9  # other",
+        "def op(): return 1",
+    )
+    text = notebook.carry("op").text
+    assert "import decimal\n\ndecimal.getcontext().prec = 5  # pulpo: carry" in text
+    assert "prec = 9" not in text
+
+
+def test_the_mark_in_a_text_is_no_mark() -> None:
+    notebook = Notebook(
+        "import time\nx = str(time.time()) + '# pulpo: carry'", "def op(): return x"
+    )
+    with pytest.raises(CarryError, match="computed at run time"):
+        notebook.carry("op")
+
+
+# --- All refusals at once -------------------------------------------------------------------------
+
+
+def test_refusals_are_all_told_and_each_once() -> None:
+    notebook = Notebook(
+        "import sqlite3, time\nclient = sqlite3.connect(':memory:')\nnow = time.time()",
+        "token = 'a8f5f167f44f4964e6c998dee827110c'",
+        "def fetch(): return client, now, gone()",
+        "def one(): return fetch(), token",
+        "def two(): return fetch(), lost",
+        "def three(): return 3",
+    )
+    functions = {f"a.{name}": notebook[name] for name in ("one", "two", "three")}
+    found = refusals(notebook.recorder, functions)
+    assert [(error.operation, type(error).__name__) for error in found] == [
+        ("a.one", "CarryError"),
+        ("a.one", "CarryError"),
+        ("a.one", "CarryError"),
+        ("a.two", "CarryError"),
+        ("a.one", "SecretError"),
+    ]
+    said = " ".join(map(str, found))
+    for what in ("'client'", "'now'", "'gone'", "'lost'"):
+        assert said.count(f"cannot carry {what} ") == 1, said
+    assert "'token' in cell 2 looks like a credential" in said
+    assert "a8f5" not in said
+    assert all(error.fix and str(error) == f"{error.message} {error.fix}" for error in found)
+    notebook["client"].close()
+
+
+def test_what_can_be_carried_has_no_refusals() -> None:
+    notebook = Notebook("x = 3", "def op(): return x")
+    assert refusals(notebook.recorder, {"op": notebook["op"]}) == []
