@@ -247,6 +247,7 @@ def export(
     flow: str | None = None,
     force: bool = False,
     freeze: Names = (),
+    lock: bool = False,
     upto: Names = (),
     from_: Names = (),
     only: Names = (),
@@ -257,11 +258,13 @@ def export(
 
     Of one flow, or with ``upto``, ``from_`` and ``only`` (see `compile`), an export leaves the
     folder's other flows as whole as they are. What was cut off is a parameter of the flow.
-    ``freeze`` names variables whose values of now are written as literals.
+    ``freeze`` names variables whose values of now are written as literals; ``lock`` writes a lock
+    of all packages beside each flow, for ``uv run``.
 
     Raises
     ------
-    CarryError, EditedFileError, ExportError, BlockedFlowError, UnknownNameError, UsageError
+    CarryError, EditedFileError, ExportError, BlockedFlowError, UnknownNameError, UsageError,
+    MissingProgramError
         The export that was there before is as it was then.
     """
     from .session import current
@@ -271,6 +274,7 @@ def export(
         flow=flow,
         force=force,
         freeze=freeze,
+        lock=lock,
         upto=upto,
         from_=from_,
         only=only,

@@ -181,6 +181,9 @@ def compile_command(
         list[str] | None,
         typer.Option("--freeze", metavar="NAME", help="Write a variable's value as a literal."),
     ] = None,
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Lock all packages beside each flow, for uv run.")
+    ] = False,
     upto: Upto = None,
     from_: From = None,
     only: Only = None,
@@ -197,6 +200,7 @@ def compile_command(
         "force": force,
         "dry_run": dry_run,
         "freeze": freeze or (),
+        "lock": lock,
         "as_json": as_json,
         **_export_folder(to),
     }
@@ -414,6 +418,7 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
                 flow=options["flow"],
                 force=options["force"],
                 freeze=options["freeze"],
+                lock=options["lock"],
                 shown_as=options["shown"],
                 **part,
             )

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .backends.prefect import generate_modules, generate_registry
-from .errors import EditedFileError, ExportError
+from .errors import EditedFileError, ExportError, MissingProgramError
 from .plan import Orchestration
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "Written",
     "earlier_flows",
     "flow_files",
+    "headed",
+    "locks",
     "read_export",
     "refusal",
     "remove_export",
@@ -286,6 +290,90 @@ def flow_files(
                 raise _differs(name, plans[1:], package)
     files[_path(f"{package}.orchestration.registry", package)] = generate_registry(whole, package)
     return files
+
+
+# --- What has to be installed ---------------------------------------------------------------------
+
+
+def headed(
+    files: Mapping[str, str], flows: Iterable[str], requirements: Sequence[str], python: str
+) -> dict[str, str]:
+    """Return files with what their flows need as inline script metadata (PEP 723) above them.
+
+    Parameters
+    ----------
+    flows
+        The names of the flows, each of which can be run as a script.
+    requirements
+        What has to be installed, as PEP 508 spells it.
+    python
+        The requirement for Python, such as ``>=3.11``.
+    """
+    listed = "".join(f"#     {json.dumps(one)},\n" for one in requirements)
+    head = f'# /// script\n# requires-python = "{python}"\n# dependencies = [\n{listed}# ]\n# ///\n'
+    paths = {_flow_path(name) for name in flows}
+    return {path: head + text if path in paths else text for path, text in files.items()}
+
+
+def locks(
+    files: Mapping[str, str], flows: Iterable[str], there: Existing | None, *, wanted: bool
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return a lock for each flow's script, as ``uv run`` reads it, and warnings.
+
+    When it is not ``wanted``, those of the export that is there are kept, as long as they fit.
+
+    Raises
+    ------
+    MissingProgramError
+        When one is to be made, and there is no uv.
+    ExportError
+        When uv cannot make one.
+    """
+    paths = [path for path in map(_flow_path, flows) if path in files]
+    if not paths:
+        return {}, ()
+    head = _head(files[paths[0]])
+    if wanted:
+        text = _lock(head)
+        return {f"{path}.lock": text for path in paths}, ()
+    old = {} if there is None else there.texts
+    held = {path: text for path, text in old.items() if path.endswith(".py.lock")}
+    if not held:
+        return {}, ()
+    if any(_head(old.get(path.removesuffix(".lock"), "")) == head for path in held):
+        return {f"{path}.lock": next(iter(held.values())) for path in paths}, ()
+    return {}, ("its packages are not those of the lock any more: make a new one with --lock",)
+
+
+def _flow_path(name: str) -> str:
+    return f"orchestration/{name}.py"
+
+
+def _head(text: str) -> str:
+    head, end, _ = text.partition("# ///\n")
+    return head + end
+
+
+def _lock(head: str) -> str:
+    uv = [found] if (found := shutil.which("uv")) else [sys.executable, "-m", "uv"]
+    with tempfile.TemporaryDirectory(prefix="pulpo-lock-") as folder:
+        script = Path(folder) / "flow.py"
+        script.write_text(head, "utf-8")
+        done = subprocess.run(
+            [*uv, "lock", "--quiet", "--script", str(script)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "No module named uv" in done.stderr:
+            raise MissingProgramError("a lock is made by uv, which is not there: pip install uv.")
+        if done.returncode != 0:
+            said = " ".join(done.stderr.replace(folder, "").split())
+            raise ExportError(
+                f"not exported: uv finds no set of packages to lock: {said[-500:]} "
+                "Export without --lock, or mend that."
+            )
+        return Path(f"{script}.lock").read_text("utf-8")
 
 
 def _path(module: str, package: str) -> str:

@@ -682,6 +682,7 @@ class Session:
         force: bool = False,
         flow: str | None = None,
         freeze: str | Iterable[str] = (),
+        lock: bool = False,
         shown_as: str = "",
         **part: Unpack[Part],
     ) -> Exported:
@@ -702,6 +703,8 @@ class Session:
         freeze
             Variables whose values of now are written as literals: names, or a text of them,
             separated by commas.
+        lock
+            Write a lock of all packages beside each flow, by which ``uv run`` installs the same.
         shown_as
             What the answer calls the folder; what was given when left out.
 
@@ -709,6 +712,8 @@ class Session:
         ------
         BlockedFlowError, CarryError, SecretError, EditedFileError, ExportError
             Nothing was written then.
+        MissingProgramError
+            When there is no uv to make a lock; nothing was written then, either.
         UnknownNameError, UsageError
             For a flow or a selection that does not exist; nothing was written then, either.
         """
@@ -717,7 +722,7 @@ class Session:
         from .settings import load_settings
 
         target = Path(folder) if folder is not None else load_settings().cache_dir
-        made = self._made(target, flow, part, _names_in(freeze))
+        made = self._made(target, flow, part, _names_in(freeze), lock=lock)
         written = write_export(target, made.files, made.manifest, force=force)
         flows = tuple(each.name for each in made.chosen.flows if not each.blocked)
         shown = shown_as or target.as_posix()
@@ -728,25 +733,32 @@ class Session:
             kept=tuple(each.name for each in made.plan.flows if each.name not in flows),
             removed=written.removed,
             backed_up=written.backed_up,
-            warnings=made.carried.warnings,
+            warnings=made.warnings,
             packages=made.carried.packages,
             shown_as=shown,
             usage=_usage(made.chosen, made.flow, shown),
         )
 
-    def _made(self, target: Path, flow: str | None, part: Part, freeze: tuple[str, ...]) -> _Made:
+    def _made(
+        self,
+        target: Path,
+        flow: str | None,
+        part: Part,
+        freeze: tuple[str, ...],
+        *,
+        lock: bool,
+    ) -> _Made:
         """Return what an export into a folder consists of; nothing is written."""
         from .carry import verify
-        from .exports import flow_files, read_export, together
+        from .exports import flow_files, locks, together
         from .settings import package_of
 
         package = package_of(target)
         chosen, name = self._exportable(flow, part)
         pieces = [_Piece(chosen, _asked(part))]
-        frozen = freeze
+        frozen, there = freeze, _readable(target)
         if name != "main_flow" or _selection(part):
             pieces += self._kept_flows(target, chosen)
-            there = read_export(target)
             frozen = (*freeze, *(there.manifest.get("freeze", ()) if there else ()))
         plan = together(self.plan(), [piece.plan for piece in pieces])
         files = flow_files(plan, [piece.plan for piece in pieces], package)
@@ -758,6 +770,9 @@ class Session:
             )
         files["operations.py"] = _operations_text(plan, carried)
         verify(files["operations.py"], target.absolute().parent)
+        files, requires, unlisted = _installable(files, plan, carried)
+        locked, stale = locks(files, [each.name for each in plan.flows], there, wanted=lock)
+        files |= locked
         asked = {each.name: p.asked for p in reversed(pieces) for each in p.plan.flows}
         return _Made(
             chosen=chosen,
@@ -765,7 +780,8 @@ class Session:
             plan=plan,
             carried=carried,
             files=files,
-            manifest=_manifest(plan, carried, package, asked),
+            manifest=_manifest(plan, carried, package, asked, requires),
+            warnings=(*carried.warnings, *unlisted, *stale),
         )
 
     def _exportable(self, flow: str | None, part: Part) -> tuple[Orchestration, str]:
@@ -900,7 +916,7 @@ class Session:
     ) -> Diff:
         from . import changes
         from .backends.document import describe, lasting
-        from .exports import flow_files, together
+        from .exports import flow_files, locks, together
         from .reports import Diff
 
         plan = together(self.plan(), plans)
@@ -911,6 +927,8 @@ class Session:
                 files = flow_files(plan, plans, target.name)
                 carried = self._carry(plan, target.absolute().parent, frozen)
                 files["operations.py"] = _operations_text(plan, carried)
+                files, _, _ = _installable(files, plan, carried)
+                files |= locks(files, [f.name for f in plan.flows], there, wanted=False)[0]
             except PulpoError as error:
                 refused = [str(error)]
         new = describe(lasting(plan))
@@ -1042,6 +1060,7 @@ class _Made:
     carried: _Carried
     files: dict[str, str]
     manifest: dict[str, object]
+    warnings: tuple[str, ...]
 
 
 _session: Session | None = None
@@ -1313,8 +1332,35 @@ def _no_source(name):
 """.strip()
 
 
+def _readable(folder: Path) -> Existing | None:
+    """Return the export that is there, if it can be read."""
+    from .exports import read_export
+
+    try:
+        return read_export(folder)
+    except ExportError:
+        return None
+
+
+def _installable(
+    files: Mapping[str, str], plan: Orchestration, carried: _Carried
+) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
+    """Return files with what each flow needs to be installed, that, and what it does not say."""
+    from .backends.prefect import packages_of
+    from .carry import python_version, requirements_of
+    from .exports import headed
+
+    requires, unlisted = requirements_of((*packages_of(plan), *carried.packages))
+    flows = [flow.name for flow in plan.flows]
+    return headed(files, flows, requires, python_version()), requires, unlisted
+
+
 def _manifest(
-    plan: Orchestration, carried: _Carried, package: str, asked: Mapping[str, dict[str, Any]]
+    plan: Orchestration,
+    carried: _Carried,
+    package: str,
+    asked: Mapping[str, dict[str, Any]],
+    requires: tuple[str, ...],
 ) -> dict[str, object]:
     from importlib.metadata import version
 
@@ -1328,6 +1374,7 @@ def _manifest(
         "plan": plain(describe(lasting(made))),
         "parts": {flow.name: asked[flow.name] for flow in made.flows},
         "packages": list(carried.packages),
+        "requirements": list(requires),
         "freeze": list(carried.frozen),
     }
 

@@ -505,6 +505,9 @@ class Manifest(_Part):
         description="For each flow, as what it was exported; nothing of it for the usual."
     )
     packages: tuple[str, ...] = Field(description="What has to be installed where it runs.")
+    requirements: tuple[str, ...] = Field(
+        default=(), description="The same, with the versions it was exported with."
+    )
     freeze: tuple[str, ...] = Field(
         default=(), description="The variables whose values are written as literals."
     )

@@ -9,7 +9,7 @@ from importlib import resources
 from ..errors import BlockedFlowError, Problem, PulpoError, UnknownNameError, did_you_mean
 from ..plan import Orchestration, Text
 from .flow_code import FlowWriter, bootstrap, cache_seconds, literal
-from .submit_code import SubmitWriter
+from .submit_code import RUNNERS, SubmitWriter
 
 __all__ = [
     "PrefectCodeGenerator",
@@ -19,6 +19,7 @@ __all__ = [
     "generate_registry",
     "literal",
     "names_in_signatures",
+    "packages_of",
 ]
 
 PACKAGE = "run_cache"
@@ -121,6 +122,16 @@ def names_in_signatures(orchestration: Orchestration) -> tuple[str, ...]:
             texts += [parameter.annotation, parameter.default]
     found = {name for text in texts if text for name, module in text.names if not module}
     return tuple(sorted(found))
+
+
+def packages_of(orchestration: Orchestration) -> tuple[str, ...]:
+    """Return the top-level modules that the generated ones import, and that have to be installed.
+
+    Prefect's server starts with some versions of fastapi only, and Prefect names no limit.
+    """
+    runner = RUNNERS.get(orchestration.runner)
+    own = ("prefect", "fastapi")
+    return own if runner is None else tuple(dict.fromkeys([*own, runner.module.split(".")[0]]))
 
 
 def _parsed(code: str, name: str) -> str:

@@ -283,6 +283,9 @@ def _add_export(parser: Parser) -> None:
         metavar="NAME",
         help="write a variable's value of now as a literal; a,b or several times",
     )
+    parser.add_argument(
+        "--lock", action="store_true", help="lock all packages beside each flow, for uv run"
+    )
     _selection(parser)
     _shape(parser)
 
@@ -359,6 +362,7 @@ COMMANDS = _table(
             force=arguments.force,
             flow=arguments.flow,
             freeze=arguments.freeze or (),
+            lock=arguments.lock,
             **_part(arguments),
         ),
     ),
