@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,23 +84,25 @@ def write_export(
     texts = {path: signed(text) for path, text in files.items()}
     hashes = {path: _hash(text) for path, text in sorted(files.items())}
     texts[MANIFEST] = _manifest_text({**manifest, "files": hashes})
-    old = _Old.read(folder)
-    edited = old.edited(texts)
-    if edited and not force:
-        raise EditedFileError(
-            f"not exported: {', '.join(edited)} in {folder.name}/ was edited by hand, or is not "
-            "pulpo's. Move it away, or export with --force, which keeps it as NAME.bak.",
-            files=tuple(edited),
-        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(folder) as new:
-            backed_up = old.keep(new, texts, edited)
-            for path, text in texts.items():
-                target = new / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text, encoding="utf-8", newline="\n")
-            _swap(new, folder)
+        with _alone(folder):
+            old = _Old.read(folder)
+            edited = old.edited(texts)
+            if edited and not force:
+                raise EditedFileError(
+                    f"not exported: {', '.join(edited)} in {folder.name}/ was edited by hand, or "
+                    "is not pulpo's. Move it away, or export with --force, which keeps it as "
+                    "NAME.bak.",
+                    files=tuple(edited),
+                )
+            with _beside(folder) as new:
+                backed_up = old.keep(new, texts, edited)
+                for path, text in texts.items():
+                    target = new / path
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_text(text, encoding="utf-8", newline="\n")
+                _swap(new, folder)
     except OSError as error:
         raise ExportError(
             f"cannot write {folder.name}/: {error.strerror or error}. The export there is as it "
@@ -519,13 +523,61 @@ def _umask() -> int:
     return current
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one export at a time write into a folder, and clean up after those that were killed."""
+    with _locked(folder):
+        _recover(folder)
+        for left in folder.parent.glob(f".{folder.name}-*"):
+            # One that writes on a system without locks is younger than that.
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+_PATIENCE = 60  # seconds
+_ABANDONED = 3600
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    # A lock on the folder above needs no file, and ends with the process.
+    handle = os.open(folder.parent, os.O_RDONLY)
+    try:
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise ExportError(
+                        f"not exported: another export beside {folder.name}/ has been under way "
+                        f"for {_PATIENCE} seconds. Try again when it has ended."
+                    ) from None
+                time.sleep(0.05)
+            except OSError:  # a file system that has no locks
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
 def _swap(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; put the old one back when that fails."""
+    """Put ``new`` in the place of ``folder``, which at every moment is one of the two, whole."""
     if not folder.exists():
         new.rename(folder)
         return
+    if _exchanged(new, folder):
+        return
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
     folder.rename(old / folder.name)
+    # Whoever is killed here leaves it to `_recover`.
     try:
         new.rename(folder)
     except BaseException:
@@ -533,6 +585,35 @@ def _swap(new: Path, folder: Path) -> None:
         old.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; return False where the system cannot."""
+    import ctypes
+
+    library: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    if hasattr(library, "renameat2"):  # Linux; -100 is the working directory, 2 to exchange
+        failed = library.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2)
+    elif hasattr(library, "renamex_np"):  # macOS
+        failed = library.renamex_np(os.fsencode(one), os.fsencode(other), 2)
+    else:
+        return False
+    if failed and (code := ctypes.get_errno()) not in _CANNOT:
+        raise OSError(code, os.strerror(code))
+    return not failed
+
+
+_CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+
+
+def _recover(folder: Path) -> None:
+    """Put back the export of somebody who was killed between the two steps of a swap."""
+    if folder.exists():
+        return
+    for old in folder.parent.glob(f".{folder.name}-old-*/{folder.name}"):
+        old.rename(folder)
+        old.parent.rmdir()
+        return
 
 
 def remove_export(folder: Path, *, force: bool = False) -> list[str]:

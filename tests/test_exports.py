@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,7 @@ def test_a_swap_that_fails_puts_the_old_export_back(
     write_export(tmp_path / "out", FILES, {})
     before = tree(tmp_path)
     rename, calls = Path.rename, []
+    monkeypatch.setattr(exports, "_exchanged", lambda new, folder: False)
 
     def second_fails(self: Path, target: str | os.PathLike[str]) -> Path:
         calls.append(target)
@@ -144,6 +148,144 @@ def test_a_swap_that_fails_puts_the_old_export_back(
         write_export(tmp_path / "out", {"operations.py": "A = 5\n"}, {})
     monkeypatch.undo()
     assert tree(tmp_path) == before
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from pulpo import exports
+
+folder, step, two_steps = pathlib.Path(sys.argv[1]), [0], sys.argv[2] == "two steps"
+EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.chmod",
+          "shutil.copyfile", "tempfile.mkdtemp", "the swap")
+
+def died_at(stop, files):
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] != 0
+    seen = [0]
+    def hook(event, arguments):
+        if event in EVENTS:
+            seen[0] += 1
+            if seen[0] == stop:
+                os.kill(os.getpid(), signal.SIGKILL)
+    swap = exports._exchanged
+    def exchanged(new, folder):
+        hook("the swap", ())
+        done = swap(new, folder) if not two_steps else False
+        hook("the swap", ())
+        return done
+    exports._exchanged = exchanged
+    sys.addaudithook(hook)
+    exports.write_export(folder, files, {})
+    os._exit(0)
+
+NEW = {"operations.py": "A = 5\\n", "orchestration/other_flow.py": "C = 3\\n"}
+stop = 1
+while died_at(stop, NEW):
+    print(stop, sorted((p.relative_to(folder).as_posix(), p.read_text()) for p in
+          folder.rglob("*") if p.is_file()), flush=True)
+    # Whatever was left there, the next one can be written, and looks the same.
+    exports.write_export(folder, {"operations.py": "A = 1\\n"}, {})
+    stop += 1
+"""
+
+
+@pytest.mark.parametrize("way", ["one step", "two steps"])
+def test_an_export_that_is_killed_anywhere_leaves_the_old_one_or_the_new(
+    tmp_path: Path, way: str
+) -> None:
+    folder = tmp_path / "out"
+    new = {"operations.py": "A = 5\n", "orchestration/other_flow.py": "C = 3\n"}
+    write_export(tmp_path / "new", new, {})
+    write_export(folder, {"operations.py": "A = 1\n"}, {})
+    (folder / "notes.txt").write_text("mine")
+    whole = {**tree(tmp_path / "new"), "notes.txt": b"mine"}
+    old_and_new = [told(tree(folder)), told(whole)]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, folder, way], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    found = [line.partition(" ")[2] for line in done.stdout.splitlines()]
+    assert len(found) > 20
+    lost = [place for place, text in enumerate(found) if text not in old_and_new]
+    # Between two steps there is none, and the next export puts the old one back.
+    assert [found[place] for place in lost] == ([] if way == "one step" else ["[]"] * len(lost))
+    assert len(lost) <= 2
+    assert set(old_and_new) <= set(found)
+    assert tree(folder) == whole
+
+
+def told(files: dict[str, bytes]) -> str:
+    return repr(sorted((name, content.decode()) for name, content in files.items()))
+
+
+def test_what_a_killed_export_left_is_removed_in_time(tmp_path: Path) -> None:
+    for name, age in ((".out-abc", 7200), (".out-new", 60), (".other-abc", 7200)):
+        (tmp_path / name).mkdir()
+        then = time.time() - age
+        os.utime(tmp_path / name, (then, then))
+    write_export(tmp_path / "out", FILES, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other-abc", ".out-new", "out"]
+
+
+AT_ONCE = """
+import pathlib, sys
+from pulpo.exports import write_export
+
+folder, own = pathlib.Path(sys.argv[1]), sys.argv[2]
+for number in range(25):
+    files = {f"orchestration/{own}_{n}_flow.py": f"{number}" for n in range(5)}
+    write_export(folder, {"operations.py": f"{own} = {number}", **files}, {})
+"""
+
+
+def test_two_exports_at_once_are_one_or_the_other(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write_export(folder, FILES, {})
+    (folder / "notes.txt").write_text("mine")
+    children = [
+        subprocess.Popen([sys.executable, "-c", AT_ONCE, folder, name], stderr=subprocess.PIPE)
+        for name in ("one", "two")
+    ]
+    while any(child.poll() is None for child in children):
+        assert (folder / "operations.py").exists()
+        assert (folder / "notes.txt").read_text() == "mine"
+    said = [child.communicate()[1].decode() for child in children]
+    assert [child.returncode for child in children] == [0, 0], said
+    names = {path.name for path in folder.glob("orchestration/*_flow.py")}
+    winner = (folder / "operations.py").read_text()[:3]
+    assert names == {f"{winner}_{n}_flow.py" for n in range(5)}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_export_that_waits_too_long_for_another_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "_PATIENCE", 0.1)
+    with (
+        exports._locked(tmp_path / "other"),
+        pytest.raises(ExportError, match=r"another export beside out/ .* Try again"),
+    ):
+        write_export(tmp_path / "out", FILES, {})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_the_old_export(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    before = tree(tmp_path)
+    code = (
+        "import pathlib, resource, signal, sys\n"
+        "from pulpo.exports import write_export\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "write_export(pathlib.Path(sys.argv[1]), {'operations.py': 'A = 1\\n' * 10_000}, {})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "out"], capture_output=True, text=True, timeout=60
+    )
+    assert "ExportError: cannot write out/: File too large" in done.stderr
+    assert tree(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_file_in_the_folder_s_place_is_refused(tmp_path: Path) -> None:
