@@ -343,7 +343,7 @@ class Session:
             try:
                 carried = self._carry(plan, root)
                 warnings = carried.warnings
-                verify(_operations_text(plan, carried), root)
+                verify(_operations_text(plan, carried), root, modules=carried.modules)
             except CarryError as error:
                 refused.append(error)
         cells = {node.name: node.cell for node in plan.operations}
@@ -769,7 +769,7 @@ class Session:
                 "named; '%pulpo check --export' lists them."
             )
         files["operations.py"] = _operations_text(plan, carried)
-        verify(files["operations.py"], target.absolute().parent)
+        verify(files["operations.py"], target.absolute().parent, modules=carried.modules)
         files, requires, unlisted = _installable(files, plan, carried)
         locked, stale = locks(files, [each.name for each in plan.flows], there, wanted=lock)
         files |= locked
@@ -1008,6 +1008,7 @@ class Session:
             warnings=(*carried.warnings, *warnings),
             packages=carried.packages,
             frozen=carried.frozen,
+            modules=carried.modules,
         )
 
     def _is_foreign(self, name: str) -> bool:
@@ -1046,6 +1047,7 @@ class _Carried:
     identifiers: dict[str, str]
     stubs: dict[str, str]
     frozen: tuple[str, ...]
+    modules: tuple[str, ...]
     warnings: tuple[str, ...]
     packages: tuple[str, ...]
 

@@ -9,10 +9,10 @@ from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import REGISTRARS, Recorder, Statement
 from pulpo.carry.values import is_definition
 
-__all__ = ["Attachments"]
+__all__ = ["OF_THE_PROCESS", "Attachments", "package_of"]
 
 # What is done to these is done to the notebook's process, not to the operations.
-_OF_THE_PROCESS = frozenset(("os", "sys", "asyncio", "nest_asyncio", "gc", "site"))
+OF_THE_PROCESS = frozenset(("os", "sys", "asyncio", "nest_asyncio", "gc", "site"))
 
 
 class Attachments:
@@ -27,7 +27,7 @@ class Attachments:
     def of(self, statement: Statement, name: str) -> list[Statement]:
         """Return what was done to the definition of ``name`` since ``statement`` ran, in order."""
         if isinstance(statement.node, ast.Import | ast.ImportFrom):
-            return self._of_package(_package(self._namespace.get(name), statement))
+            return self._of_package(package_of(self._namespace.get(name), statement))
         bound = statement.bound.get(name)
         made = isinstance(statement.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         if not made and not is_definition(bound.kept() if bound is not None else None):
@@ -86,16 +86,23 @@ class Attachments:
                 history = self._recorder.by_name.get(name, [])
                 if not history or not isinstance(history[-1].node, ast.Import | ast.ImportFrom):
                     continue
-                package_of_name = _package(value, history[-1])
+                package_of_name = package_of(value, history[-1])
                 lines = [one for one in statements if _is_line(one)]
                 self._of_packages.setdefault(package_of_name, []).extend(lines)
-        if package in _OF_THE_PROCESS:
+            for name, statements in self._recorder.decorated_by.items():
+                history = self._recorder.by_name.get(name, [])
+                if history and isinstance(history[-1].node, ast.Import | ast.ImportFrom):
+                    package_of_name = package_of(self._namespace.get(name), history[-1])
+                    lines = [one for one in statements if _is_accessor(one)]
+                    self._of_packages.setdefault(package_of_name, []).extend(lines)
+        if package in OF_THE_PROCESS:
             return []
-        newest = {one.text: one for one in self._of_packages.get(package, [])}
+        newest = {_key(one): one for one in self._of_packages.get(package, [])}
         return sorted(newest.values(), key=lambda one: one.index)
 
 
-def _package(value: object, statement: Statement) -> str:
+def package_of(value: object, statement: Statement) -> str:
+    """Return the top-level package of an imported name."""
     if isinstance(value, types.ModuleType):
         return value.__name__.split(".")[0]
     node = statement.node
@@ -106,6 +113,15 @@ def _package(value: object, statement: Statement) -> str:
 
 def _is_line(statement: Statement) -> bool:
     return isinstance(statement.node, ast.Assign | ast.AugAssign | ast.Expr)
+
+
+def _is_accessor(statement: Statement) -> bool:
+    """Tell whether a decorator registers with a package, ``register_dataframe_accessor("geo")``."""
+    for node in getattr(statement.node, "decorator_list", ()):
+        part = node.func if isinstance(node, ast.Call) else node
+        if isinstance(part, ast.Attribute) and part.attr.startswith("register_"):
+            return True
+    return False
 
 
 def _registers(statement: Statement, name: str) -> bool:

@@ -37,7 +37,13 @@ _PACKAGE_STAND_IN = '''class {name}:
         def __init__(self, name: str) -> None:
             self.name = name'''
 # IPython puts these among the builtins.
-_BUILTINS = frozenset(vars(builtins)) - {"display", "get_ipython", "__IPYTHON__"}
+_BUILTINS = frozenset(
+    name
+    for name, value in vars(builtins).items()
+    if getattr(value, "__module__", "") != "__main__"  # a notebook may have put it there
+) - {"display", "get_ipython", "__IPYTHON__"}
+#: What finds names at run time that no text names.
+_FINDS_NAMES = frozenset(("globals", "eval", "exec"))
 _DUNDERS = frozenset(("__name__", "__doc__", "__builtins__", "__annotations__"))
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -68,7 +74,7 @@ class Closure:
         self.stand_ins: dict[str, str] = {}
         self.modules_used: dict[str, None] = {}
         self.tolerated: set[str] = set()
-        self._recorder = recorder
+        self.recorder = self._recorder = recorder
         self._namespace = recorder.namespace
         self._modules = modules
         self._purity = Purity(recorder)
@@ -272,6 +278,12 @@ class Closure:
         if when == "hints":  # only for type checkers: nobody may ever evaluate it
             typed = [one for one in history if _is_type_checking(one.node)]
             return typed[-1] if typed else None
+        if name in _FINDS_NAMES:
+            self._warn(
+                f"{name!r} finds only what the export holds, and it holds what is named", user
+            )
+        if name == "__file__":
+            self._warn("'__file__' is the export's own file there", user)
         if name in _BUILTINS or name in _DUNDERS:
             return None
         if user is not None and isinstance(user.node, ast.If | ast.Try):
@@ -367,6 +379,8 @@ class Closure:
         for module in piece.names.modules:
             with self._may_be_refused():
                 self._reach(module, piece)
+            if module.split(".")[0] == "IPython":
+                self._warn("'IPython' is there without a notebook", piece)
             self.modules_used[module] = None
         if isinstance(piece.node, _Definition) and not is_marked(piece.statement.text):
             with self._may_be_refused():

@@ -383,8 +383,9 @@ def _leaves(node: ast.stmt) -> Iterator[ast.AST]:
 def _explained(value: object, registered: list[Statement]) -> bool:
     """Tell whether the definitions in a container are those that were registered."""
     known = {id(bound.kept()) for one in registered for bound in one.bound.values()}
-    strange = [one for one in definitions_in(value, 3) if id(one) not in known]
-    return len(strange) <= len(registered)
+    held = definitions_in(value, 3)
+    strange = [one for one in held if id(one) not in known]
+    return bool(held) and len(strange) <= len(registered)
 
 
 def definitions_in(value: object, depth: int) -> list[object]:

@@ -14,7 +14,16 @@ import typing
 from collections import deque
 from typing import Any
 
-__all__ = ["in_memory", "is_definition", "literal", "live_kind", "same", "same_code", "type_name"]
+__all__ = [
+    "in_memory",
+    "is_definition",
+    "keeps_to_itself",
+    "literal",
+    "live_kind",
+    "same",
+    "same_code",
+    "type_name",
+]
 
 _DATABASES = frozenset(
     [
@@ -52,6 +61,11 @@ _RUNNING = re.compile(r"(Thread|Process|Popen|Executor|Future|Task|EventLoop|Tim
 _FRESH = frozenset(["threading", "_thread", "asyncio", "logging", "contextvars", "_contextvars"])
 # Nothing can change these, and they cannot be compared: the text that made them says it all.
 _OPAQUE = frozenset(["object", "TypeAdapter", "Struct", "itemgetter", "attrgetter", "methodcaller"])
+
+
+def keeps_to_itself(value: object) -> bool:
+    """Tell whether a value has settings that no text shows and that nothing compares: a logger."""
+    return type(value).__module__.split(".")[0] in ("logging", "contextvars", "_contextvars")
 
 
 def type_name(value: object) -> str:
@@ -247,9 +261,23 @@ def _same_class(left: type, right: type) -> bool:
     if issubclass(left, enum.Enum) and issubclass(right, enum.Enum):
         values = [[(one.name, repr(one.value)) for one in kind] for kind in (left, right)]
         return values[0] == values[1]
-    return repr(getattr(left, "__annotations__", None)) == repr(
+    if repr(getattr(left, "__annotations__", None)) != repr(
         getattr(right, "__annotations__", None)
-    ) and getattr(left, "_fields", None) == getattr(right, "_fields", None)
+    ) or getattr(left, "_fields", None) != getattr(right, "_fields", None):
+        return False
+    one, other = _methods(left), _methods(right)
+    return one.keys() == other.keys() and all(same_code(one[n], other[n]) for n in one)
+
+
+def _methods(kind: type) -> dict[str, types.CodeType]:
+    """Return the code of what a class defines itself, in the order of its text."""
+    found = {}
+    for name, value in vars(kind).items():
+        value = getattr(value, "fget", None) or getattr(value, "func", value)
+        value = getattr(value, "__func__", value)
+        if isinstance(value, types.FunctionType) and value.__module__ == kind.__module__:
+            found[name] = value.__code__
+    return found
 
 
 def _same_new_type(left: Any, right: Any, seen: _Seen) -> bool:

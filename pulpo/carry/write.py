@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import keyword
+import re
 import subprocess
 import symtable
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pulpo.carry.closure import Closure
+from pulpo.carry.effects import effects, relative_paths, submodules
 from pulpo.carry.modules import Modules
 from pulpo.carry.pieces import Kind, Piece, ordered
 from pulpo.carry.record import Recorder
@@ -45,6 +47,8 @@ class Carried:
         Top-level modules that the text imports and that have to be installed.
     frozen
         The names that were to be frozen and that something uses.
+    modules
+        Expressions in ``text`` for modules inside of others, ``email.mime.text``; see `verify`.
     """
 
     text: str
@@ -52,6 +56,7 @@ class Carried:
     warnings: tuple[str, ...]
     packages: tuple[str, ...]
     frozen: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
 
 def carry(
@@ -143,7 +148,9 @@ def _gather(
     return own, imported
 
 
-def verify(text: str, root: Path | None = None, *, timeout: float = 120) -> None:
+def verify(
+    text: str, root: Path | None = None, *, modules: Iterable[str] = (), timeout: float = 120
+) -> None:
     """Import a text in a fresh process that knows nothing of this session.
 
     Parameters
@@ -152,6 +159,8 @@ def verify(text: str, root: Path | None = None, *, timeout: float = 120) -> None
         The module.
     root
         A folder from which it may import modules.
+    modules
+        Modules inside of others that have to be there then, as `Carried.modules`.
     timeout
         Seconds that the import may take.
 
@@ -165,6 +174,7 @@ def verify(text: str, root: Path | None = None, *, timeout: float = 120) -> None
         file.write_text(text, encoding="utf-8")
         paths = [folder, *([str(root)] if root is not None else [])]
         code = f"import sys; sys.path[:0] = {paths!r}; import operations"
+        code += "".join(f"\noperations.{module}" for module in modules)
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-B", "-c", code],
@@ -181,6 +191,13 @@ def verify(text: str, root: Path | None = None, *, timeout: float = 120) -> None
             ) from None
     if done.returncode != 0:
         last = done.stderr.strip().split("\n")[-1]
+        lacking = re.fullmatch(r"AttributeError: module '(.+)' has no attribute '(.+)'", last)
+        if lacking and any(lacking[2] in one.split(".") for one in modules):
+            raise CarryError(
+                f"the carried text uses the module {lacking[1]}.{lacking[2]}, which only something "
+                "else in this session has imported.",
+                fix=f"Add 'import {lacking[1]}.{lacking[2]}' to a cell.",
+            )
         raise CarryError(f"the carried text does not run in a fresh process: {last}")
 
 
@@ -220,6 +237,14 @@ def _write(
 ) -> Carried:
     pieces = list(closure.pieces.values())
     identifiers = _identifiers(own, pieces)
+    for piece in pieces:
+        if "OPERATIONS" in piece.statement.binds:
+            raise CarryError(
+                f"operation {piece.operation!r}: cannot carry 'OPERATIONS': that is what the "
+                "export calls its table of functions.",
+                fix=f"Give yours another name in cell {piece.statement.cell}.",
+                operation=piece.operation,
+            )
     _keep_versions_in_order(pieces)
     texts = [(piece, _text(piece)) for piece in ordered(pieces)]
     lines, imported_as = _import_lines(imported, _taken(pieces))
@@ -236,9 +261,14 @@ def _write(
     return Carried(
         text=text,
         identifiers={**identifiers, **imported_as},
-        warnings=tuple(closure.warnings),
+        warnings=(
+            *closure.warnings,
+            *dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used)),
+            *dict.fromkeys(relative_paths(pieces, Path.cwd())),
+        ),
         packages=_packages(pieces, imported.values(), closure.modules_used, modules),
         frozen=closure.frozen.used,
+        modules=tuple(sorted(set(submodules(pieces, closure.recorder.namespace)))),
     )
 
 

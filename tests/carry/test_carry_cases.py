@@ -512,6 +512,7 @@ CASES = {
             "def op(): return decimal.DefaultContext.prec",
         ],
         holds=("decimal.DefaultContext.prec = 9",),
+        warns=("cell 2 ran decimal.getcontext().prec = …",),
     ),
     "a branch by version": Case(
         [

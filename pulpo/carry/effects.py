@@ -1,0 +1,200 @@
+"""What cells did to modules, loggers and the process, and an export does not do again."""
+
+from __future__ import annotations
+
+import ast
+import re
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pulpo.carry.attach import OF_THE_PROCESS, package_of
+from pulpo.carry.pieces import Kind, Piece
+from pulpo.carry.purity import call_text
+from pulpo.carry.record import Recorder, Statement
+from pulpo.carry.values import keeps_to_itself
+
+__all__ = ["effects", "relative_paths", "submodules"]
+
+# What changes a setting, as libraries call it.
+_SETS = re.compile(
+    r"set\w*|(?:add|register|enable|disable|install|configure|patch)(?:[A-Z_]\w*)?"
+    r"|(?:basic|dict|file)Config|tzset|chdir|umask|putenv|unsetenv|field_size_limit"
+)
+# These do so to the process only; elsewhere they are what dicts and lists have.
+_CHANGES = frozenset(("update", "pop", "clear", "append", "insert", "remove", "add"))
+# Which modules an export can import is looked at by itself.
+_NO_MATTER = frozenset(("sys.path", "sys.modules", "sys.stdout", "sys.stderr", "sys.argv"))
+# Libraries look at these too, whatever the operations import.
+_ALWAYS = frozenset(("os", "sys"))
+_MARK_IT = "to have it there, add the comment '# pulpo: carry' to that line"
+
+
+def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str]) -> Iterator[str]:
+    """Yield a warning for each line that changed what carried text uses, and is not carried.
+
+    Parameters
+    ----------
+    pieces
+        What is carried.
+    modules
+        What is imported inside of functions, besides.
+    """
+    pieces = list(pieces)
+    carried = {piece.statement.index for piece in pieces}
+    packages = {*_ALWAYS, *(module.split(".")[0] for module in modules)}
+    names: set[str] = set()
+    for piece in pieces:
+        for name in piece.needed:
+            value = recorder.namespace.get(name)
+            if piece.kind is Kind.IMPORT:
+                packages.add(package_of(value, piece.statement))
+            elif keeps_to_itself(value):
+                names.add(name)
+    newest = {one.text: one for one in recorder.statements if not _defines(one)}
+    for statement in newest.values():
+        told = "" if statement.index in carried else _told(statement, recorder, packages, names)
+        if told:
+            yield f"cell {statement.cell} ran {told}, and the export does not: {_MARK_IT}"
+
+
+def relative_paths(pieces: Iterable[Piece], folder: Path) -> Iterator[str]:
+    """Yield a warning for each text that names a file below ``folder`` without saying where."""
+    for piece in pieces:
+        if piece.kind is Kind.IMPORT:
+            continue
+        for node in ast.walk(piece.node):
+            for text in _texts(node):
+                if _is_there(text, folder, file=not isinstance(node, ast.Call)):
+                    yield (
+                        f"{text!r} (in {piece.label!r}) is looked for in the folder that the "
+                        "export is run in, not beside the notebook"
+                    )
+
+
+def submodules(pieces: Iterable[Piece], namespace: Mapping[str, object]) -> Iterator[str]:
+    """Yield the chains ``email.mime.text`` in carried text whose every part is a module here.
+
+    Something else may have imported the inner ones.
+    """
+    modules = {
+        name
+        for piece in pieces
+        if isinstance(piece.node, ast.Import)
+        for name in piece.needed
+        if isinstance(namespace.get(name), types.ModuleType)
+    }
+    for piece in pieces:
+        for node in ast.walk(piece.node) if piece.kind is not Kind.IMPORT else ():
+            chain: list[str] = []
+            part: ast.AST = node
+            while isinstance(part, ast.Attribute):
+                chain.insert(0, part.attr)
+                part = part.value
+            if chain and isinstance(part, ast.Name) and part.id in modules:
+                yield from _module_chain(part.id, chain, namespace[part.id])
+
+
+def _module_chain(name: str, chain: list[str], value: object) -> Iterator[str]:
+    for attribute in chain:
+        value = getattr(value, attribute, None)
+        if not isinstance(value, types.ModuleType):
+            return
+        name = f"{name}.{attribute}"
+        yield name
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    """Yield texts that may be paths; in a call that makes one, also those of folders."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.Call) and call_text(node.func).split(".")[-1] in _MAKES_A_PATH:
+        yield from (
+            one.value
+            for one in node.args[:1]
+            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+        )
+
+
+_MAKES_A_PATH = frozenset(("Path", "PurePath", "join", "glob", "listdir", "scandir", "chdir"))
+
+
+def _is_there(text: str, folder: Path, *, file: bool) -> bool:
+    if not 0 < len(text) < 200 or "\n" in text or "\0" in text or text.strip("./") == "":
+        return False
+    path = Path(text)
+    if path.is_absolute() or (file and not path.suffix and len(path.parts) < 2):
+        return False  # a word is no path, though a file may be called like it
+    try:
+        return (folder / path).is_file() if file else (folder / path).is_dir()
+    except OSError:
+        return False
+
+
+def _defines(statement: Statement) -> bool:
+    return isinstance(
+        statement.node,
+        ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom,
+    )
+
+
+def _told(statement: Statement, recorder: Recorder, packages: set[str], names: set[str]) -> str:
+    """Return what a statement did to one of these, in a few words; nothing of its values."""
+    node = statement.node
+    value = getattr(node, "value", None)
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+        magic = _magic(value)
+        if magic is not None:
+            return magic
+        root, attribute = _root(value.func), value.func.attr
+        if root in names and _SETS.fullmatch(attribute):
+            return call_text(value)
+        process = _package_of(root, recorder) in OF_THE_PROCESS
+        changes = _SETS.fullmatch(attribute) or (process and attribute in _CHANGES)
+        if changes and _is_of(root, recorder, packages, value.func):
+            return call_text(value)
+    if isinstance(node, ast.Assign | ast.AugAssign):
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Attribute | ast.Subscript):
+                root = _root(target)
+                if root in names or _is_of(root, recorder, packages, target):
+                    return f"{ast.unparse(target)} = …"
+    return ""
+
+
+def _magic(call: ast.Call) -> str | None:
+    """Return ``%env NAME`` for what IPython made of it, ``""`` for another magic; else None."""
+    if "get_ipython" not in ast.unparse(call.func):
+        return None
+    words = [one.value for one in call.args if isinstance(one, ast.Constant)]
+    if len(words) == 2 and words[0] in ("env", "set_env") and str(words[1]).strip():
+        return f"%{words[0]} {re.split('[= ]', str(words[1]))[0]}"
+    return ""
+
+
+def _root(node: ast.AST) -> str:
+    """Return the name at the start of a chain, calls included: ``getcontext().prec``."""
+    while not isinstance(node, ast.Name):
+        if isinstance(node, ast.Call):
+            node = node.func
+        elif isinstance(node, ast.Attribute | ast.Subscript):
+            node = node.value
+        else:
+            return ""
+    return node.id
+
+
+def _is_of(root: str, recorder: Recorder, packages: set[str], node: ast.expr) -> bool:
+    package = _package_of(root, recorder)
+    if not package or package not in packages:
+        return False
+    chain = ast.unparse(node)
+    return not any(chain == one or chain.startswith((f"{one}.", f"{one}[")) for one in _NO_MATTER)
+
+
+def _package_of(root: str, recorder: Recorder) -> str:
+    """Return the package that an imported name comes from, ``""`` for other names."""
+    history = recorder.by_name.get(root, [])
+    if not history or not isinstance(history[-1].node, ast.Import | ast.ImportFrom):
+        return ""
+    return package_of(recorder.namespace.get(root), history[-1])

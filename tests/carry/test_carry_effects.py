@@ -1,0 +1,242 @@
+"""What cells did to modules, loggers and the process is carried, or told: never silently lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pulpo.carry import verify
+from pulpo.errors import CarryError
+
+from .notebook import Notebook, run_elsewhere, run_here
+
+# Found by somebody who had not seen the code: each of these once was exported without a word, and
+# gave something else there.
+TOLD = {
+    "numpy's errors": (
+        "import numpy as np\nnp.seterr(divide='raise')",
+        "def op(): return np.geterr()",
+        "np.seterr(…)",
+    ),
+    "a context variable": (
+        "import contextvars\ntenant = contextvars.ContextVar('t', default='')\ntenant.set('acme')",
+        "def op(): return tenant.get()",
+        "tenant.set(…)",
+    ),
+    "a context variable's token": (
+        "import contextvars\ntenant = contextvars.ContextVar('t', default='')\nt = tenant.set('a')",
+        "def op(): return tenant.get()",
+        "tenant.set(…)",
+    ),
+    "a logger's handler": (
+        "import logging\nlog = logging.getLogger('pulpo-test')\n"
+        "log.addHandler(logging.NullHandler())",
+        "def op(): return len(log.handlers)",
+        "log.addHandler(…)",
+    ),
+    "a logger's attribute": (
+        "import logging\nlog = logging.getLogger('pulpo-test')\nlog.propagate = True",
+        "def op(): return log.propagate",
+        "log.propagate = …",
+    ),
+    "the environment": (
+        "import os\nos.environ['PULPO_TEST_MODE'] = 'hidden'",
+        "def op(): return 1",
+        "os.environ['PULPO_TEST_MODE'] = …",
+    ),
+    "the environment by a call": (
+        "import os\nos.environ.setdefault('PULPO_TEST_MODE', 'hidden')",
+        "def op(): return os.environ['PULPO_TEST_MODE']",
+        "os.environ.setdefault(…)",
+    ),
+    "decimal's context": (
+        "from decimal import Decimal, getcontext\ngetcontext().prec = 28",
+        "def op(): return Decimal(1) / 3",
+        "getcontext().prec = …",
+    ),
+    "an adapter": (
+        "import sqlite3\nsqlite3.register_adapter(complex, str)",
+        "def op(): return sqlite3.connect(':memory:')",
+        "sqlite3.register_adapter(…)",
+    ),
+    "a dialect": (
+        "import csv\ncsv.register_dialect('semi', delimiter=';')",
+        "def op(): return csv.list_dialects()",
+        "csv.register_dialect(…)",
+    ),
+    "a field size": (
+        "import csv\ncsv.field_size_limit(131072)",
+        "def op():\n    return csv.field_size_limit()",
+        "csv.field_size_limit(…)",
+    ),
+    "sockets": (
+        "import socket\nsocket.setdefaulttimeout(None)",
+        "def op():\n    return socket.getdefaulttimeout()",
+        "socket.setdefaulttimeout(…)",
+    ),
+    "recursion, which nobody imports": (
+        "import sys\nsys.setrecursionlimit(sys.getrecursionlimit())",
+        "def op(n=5): return n and op(n - 1)",
+        "sys.setrecursionlimit(…)",
+    ),
+    "imported inside": (
+        "import time\ntime.tzset()",
+        "def op():\n    import time\n    return time.localtime(0)",
+        "time.tzset()",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_changed_setting_is_told_and_carried_when_it_is_marked(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULPO_TEST_MODE", "")  # so that it is put back
+    cell, operation, said = TOLD[name]
+    carried = Notebook(cell, operation).carry("op")
+    assert carried.warnings == (
+        f"cell 1 ran {said}, and the export does not: to have it there, add the comment "
+        "'# pulpo: carry' to that line",
+    )
+    assert "hidden" not in str(carried.warnings)
+    if cell.count("\n") and "t = " not in cell:
+        marked = Notebook(f"{cell}  # pulpo: carry", operation).carry("op")
+        assert marked.warnings == ()
+        assert "# pulpo: carry" in marked.text
+        run_elsewhere(marked, "1", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "operation"),
+    [
+        ("import csv\ncsv.field_size_limit(131072)", "def op(): return 1"),  # nobody uses it
+        ("import sys\nsys.path.insert(0, '.')\nsys.path.remove('.')", "def op(): return 1"),
+        ("import json\njson.dumps({})\njson.loads('1')", "def op(): return json.dumps(1)"),
+        ("import random\nx = random.random()", "def op(): return random.random"),
+        ("import logging\nlog = logging.getLogger('x')\nlog.info('a')", "def op(): return log"),
+        ("items = {}\nitems.setdefault('a', 1)", "def op(): return 1"),
+        ("print('set')\nimport os\nos.getcwd()", "def op(): return os.sep"),
+    ],
+)
+def test_what_changes_nothing_is_not_told(cell: str, operation: str) -> None:
+    assert Notebook(cell, operation).carry("op").warnings == ()
+
+
+@pytest.mark.parametrize("import_line", ["import pandas as pd", "import pandas"])
+def test_an_accessor_comes_with_its_package(import_line: str, tmp_path: Path) -> None:
+    pd = import_line.split()[-1]
+    notebook = Notebook(
+        import_line,
+        f"@{pd}.api.extensions.register_dataframe_accessor('pulpo_geo')\nclass Geo:\n"
+        "    def __init__(self, frame): self.frame = frame\n"
+        "    def total(self): return int(self.frame['x'].sum())",
+        f"def op(): return {pd}.DataFrame({{'x': [1, 2]}}).pulpo_geo.total()",
+    )
+    del notebook[pd].DataFrame.pulpo_geo
+    carried = notebook.carry("op")
+    assert run_elsewhere(carried, "op()", tmp_path) == "3"
+    assert carried.warnings == ()
+
+
+def test_what_came_from_an_older_class_is_told_or_refused() -> None:
+    old, new = "class Base:\n    def v(self): return 1", "class Base:\n    def v(self): return 2"
+    book = Notebook(old, "class Child(Base): pass", new, "def op(): return Child().v()")
+    [warning] = book.carry("op").warnings
+    assert warning.startswith("'Child' (cell 2) was made with an older 'Base'")
+    book = Notebook(old, "made = Base()", new, "def op(): return made.v()")
+    with pytest.raises(CarryError, match=r"'made'.*from an older 'Base'.*Run cell 2 again"):
+        book.carry("op")
+    book = Notebook(old, "made = Base()", f"{old}\n", "def op(): return made.v()")
+    assert run_here(book.carry("op"), "op()") == "1"
+
+
+def test_a_state_behind_a_decorator_is_told() -> None:
+    book = Notebook(
+        "calls = {'n': 0}\n"
+        "def counted(f):\n"
+        "    def inner(x):\n"
+        "        calls['n'] += 1\n"
+        "        return f(x), calls['n']\n"
+        "    return inner",
+        "@counted\ndef work(x): return x",
+        "work(1)",
+        "def op(): return work(2)",
+    )
+    assert book.carry("op").warnings == (
+        "'calls' was changed by counted since it was set in cell 1: the export starts with its "
+        "first value",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["X = 3", "def op(name='X'): return globals()[name]"], "'globals' finds only"),
+        (["X = 3", "def op(text='X'): return eval(text)"], "'eval' finds only"),
+        (["def op():\n    from IPython import get_ipython\n    return get_ipython()"], "'IPython'"),
+        (
+            [
+                "try:\n    HERE = __file__\nexcept NameError:\n    HERE = ''",
+                "def op(): return HERE",
+            ],
+            "'__file__' is the export's own file there",
+        ),
+    ],
+)
+def test_what_works_otherwise_without_a_notebook_is_told(cells: list[str], said: str) -> None:
+    assert any(said in warning for warning in Notebook(*cells).carry("op").warnings)
+
+
+def test_a_table_of_that_name_is_refused() -> None:
+    with pytest.raises(CarryError, match=r"'OPERATIONS': that is what the export calls its table"):
+        Notebook("OPERATIONS = {}", "def op(): return OPERATIONS").carry("op")
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "path"),
+    [
+        ("def op(path='jobs.csv'): return open(path)", "jobs.csv"),
+        ("def op(): return open('data/in.csv')", "data/in.csv"),
+        ("from pathlib import Path\nDATA = Path('data') / 'in.csv'\ndef op(): return DATA", "data"),
+    ],
+)
+def test_a_file_beside_the_notebook_is_told(
+    cell: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/in.csv").touch()
+    (tmp_path / "jobs.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    [warning] = Notebook(cell).carry("op").warnings
+    assert warning.startswith(f"'{path}' (in ")
+    assert "in the folder that the export is run in" in warning
+
+
+def test_words_and_whole_paths_are_no_files_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").touch()
+    (tmp_path / "data.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    cell = f"def op(): return 'jobs', '', '.', '../', 'no.csv', {str(tmp_path / 'data.csv')!r}"
+    assert Notebook(cell).carry("op").warnings == ()
+
+
+# --- Modules inside of others ---------------------------------------------------------------------
+
+
+def test_a_module_that_something_else_imported_is_refused_with_the_line_to_add() -> None:
+    import xml.dom.minidom  # noqa: F401
+
+    book = Notebook("import xml", "def op(): return xml.dom.minidom.parseString('<a/>').nodeName")
+    carried = book.carry("op")
+    assert carried.modules == ("xml.dom", "xml.dom.minidom")
+    with pytest.raises(CarryError, match=r"module xml\.dom, .* Add 'import xml\.dom' to a cell"):
+        verify(carried.text, modules=carried.modules)
+    book = Notebook("import xml.dom.minidom", "def op(): return xml.dom.minidom.parseString")
+    carried = book.carry("op")
+    verify(carried.text, modules=carried.modules)
