@@ -135,12 +135,14 @@ class DataFlowGraph:
         first = next(iter(origins))
         other = next(port for port in origins if origins[port] != origins[first])
         models = {port.name: port.model.name for port in operation.ports if port.model is not None}
+        skips = [self.operations[place].name for place, index in origins.values() if index == -1]
+        left_out = f" ({skips[0]!r} leaves out elements that fail.)" if skips else ""
         self.problems.append(
             Problem(
                 code="maps-out-of-step",
                 severity="error",
                 message=f"operation {operation.name!r} would run once per element of results that "
-                f"do not belong together: {' and '.join(told)}.",
+                f"do not belong together: {' and '.join(told)}.{left_out}",
                 fix=f"Take one of them whole, '{other}: list[{models[other]}]', or pair them in an "
                 "operation before.",
                 operation=operation.name,

@@ -105,11 +105,18 @@ def is_model(type_: Any) -> bool:
     origin = get_origin(type_) or type_
     if not isinstance(origin, type):
         return False
-    if dataclasses.is_dataclass(origin) or typing.is_typeddict(origin):
+    if dataclasses.is_dataclass(origin) or _is_typed_dict(origin):
         return True
     pydantic = sys.modules.get("pydantic")  # a pydantic model cannot exist before its import
     base = getattr(pydantic, "BaseModel", None)
     return base is not None and issubclass(origin, base) and origin is not base
+
+
+def _is_typed_dict(type_: type) -> bool:
+    """Tell typing's, and that of typing_extensions, which pydantic asks for before Python 3.12."""
+    return typing.is_typeddict(type_) or (
+        issubclass(type_, dict) and hasattr(type_, "__required_keys__")
+    )
 
 
 def model_ref(type_: Any) -> ModelRef:

@@ -511,7 +511,9 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     except PydanticSchemaGenerationError:  # a class that pydantic does not know, such as DataFrame
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticUserError, NameError):
-        return None
+        # typing's TypedDict, before Python 3.12
+        is_dict = isinstance(annotation, type) and issubclass(annotation, dict)
+        return TypeAdapter(dict[str, Any]) if is_dict else None
 
 
 # --- Loading the generated code ------------------------------------------------------------------

@@ -343,7 +343,7 @@ class Session:
             try:
                 carried = self._carry(plan, root)
                 warnings = carried.warnings
-                verify(_operations_text(plan, carried), root, modules=carried.modules)
+                verify(_operations_text(plan, carried), root, **carried.expected)
             except CarryError as error:
                 refused.append(error)
         cells = {node.name: node.cell for node in plan.operations}
@@ -597,6 +597,7 @@ class Session:
         kept = self._from_earlier_runs(chosen, given)
         notes = tuple(
             f"{parameter.name}: the result of {parameter.value.operation} in an earlier run"
+            f"{self._given_then(parameter.value.operation)}"
             for parameter in chosen.parameters
             if parameter.name in kept and parameter.value
         )
@@ -641,8 +642,27 @@ class Session:
             found[parameter.name] = result if value.index is None else result[value.index]
         known = {parameter.name for parameter in flow.parameters}
         if missing and known.issuperset(given):  # else a name is mistyped, which the runner tells
-            raise _missing_error(flow, missing)
+            raise _missing_error(flow, missing, self.stale())
         return found
+
+    def _given_then(self, name: str) -> str:
+        """Return what a kept result was made of that a person gave, in words."""
+        needs: dict[str, set[str]] = {}
+        for edge in self.plan().edges:
+            needs.setdefault(edge.target, set()).add(edge.source)
+        given: set[str] = set()
+        seen, todo = set(), [name]
+        while todo:
+            each = todo.pop()
+            kept = self._ran.get(each)
+            if each in seen or kept is None:
+                continue
+            seen.add(each)
+            sources = needs.get(each, set())
+            given |= kept.given & sources
+            todo += sources - kept.given
+        told = ", ".join(sorted(given))
+        return f", made with a result of {told} that a person gave" if given else ""
 
     def _is_fresh(self, name: str) -> bool:
         """Return whether the kept result came from this operation, and its inputs, as they are.
@@ -769,7 +789,7 @@ class Session:
                 "named; '%pulpo check --export' lists them."
             )
         files["operations.py"] = _operations_text(plan, carried)
-        verify(files["operations.py"], target.absolute().parent, modules=carried.modules)
+        verify(files["operations.py"], target.absolute().parent, **carried.expected)
         files, requires, unlisted = _installable(files, plan, carried)
         locked, stale = locks(files, [each.name for each in plan.flows], there, wanted=lock)
         files |= locked
@@ -1008,7 +1028,7 @@ class Session:
             warnings=(*carried.warnings, *warnings),
             packages=carried.packages,
             frozen=carried.frozen,
-            modules=carried.modules,
+            expected={"modules": carried.modules, "digests": carried.digests},
         )
 
     def _is_foreign(self, name: str) -> bool:
@@ -1047,7 +1067,8 @@ class _Carried:
     identifiers: dict[str, str]
     stubs: dict[str, str]
     frozen: tuple[str, ...]
-    modules: tuple[str, ...]
+    #: What a fresh process has to find in the text: what `verify` takes.
+    expected: dict[str, Any]
     warnings: tuple[str, ...]
     packages: tuple[str, ...]
 
@@ -1103,7 +1124,10 @@ def _selection(part: Part) -> Selection | None:
 
 def _names_in(given: str | Iterable[str]) -> tuple[str, ...]:
     """Return the names in one text or several, in each separated by commas."""
-    texts = [given] if isinstance(given, str) else list(given)
+    several = not isinstance(given, str) and isinstance(given, Iterable)
+    texts: list[Any] = list(given) if several else [given]
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise UsageError(f"names are text, or a list of texts, not {wrong[0]!r}.")
     return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
 
 
@@ -1153,11 +1177,18 @@ def _sources(flow: FlowDefinition, names: Iterable[str]) -> frozenset[str]:
     )
 
 
-def _missing_error(flow: FlowDefinition, missing: list[Parameter]) -> MissingInputError:
+def _missing_error(
+    flow: FlowDefinition, missing: list[Parameter], stale: Iterable[Problem]
+) -> MissingInputError:
     sources = {p.name: p.value.operation for p in missing if p.value}
     told = ", ".join(f"{name} (the result of {source})" for name, source in sources.items())
     first = next(iter(sources))
     that, it = ("that as it is", "it") if len(sources) == 1 else ("those as they are", "them")
+    if old := [problem for problem in stale if problem.operation in sources.values()]:
+        return MissingInputError(
+            f"{flow.name} needs {told}, and {old[0].message} {old[0].fix}",
+            missing=tuple(sources),
+        )
     return MissingInputError(
         f"{flow.name} needs {told}, and no run of this session has {that} now. Make {it} by "
         f"'%pulpo run --upto {','.join(dict.fromkeys(sources.values()))}', or give {it} by "

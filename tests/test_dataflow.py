@@ -11,7 +11,7 @@ from declared import MODELS, Clean, Duck, declare, declared, run
 import pulpo
 from pulpo.dataflow import DataFlowAnalyzer, DataFlowGraph, build_graph
 from pulpo.errors import CycleError, DeclarationError, PulpoError, UnknownNameError
-from pulpo.operations import make_operation
+from pulpo.operations import make_operation, options_from_flags
 
 
 @dataclass(frozen=True)
@@ -720,3 +720,30 @@ def test_ducks_that_transform_replace_the_heads() -> None:
 def test_a_name_used_twice_is_refused() -> None:
     with pytest.raises(DeclarationError, match=r"two operations are called 'a\.x'"):
         build_graph([Duck("a.x", [], []), Duck("a.x", [], [])])
+
+
+def test_elements_that_were_left_out_are_named_as_the_reason() -> None:
+    graph = build_graph(
+        [
+            make_operation(links, name="web.links"),
+            make_operation(
+                get, name="web.get", options=options_from_flags({"on_element_error": "skip"})
+            ),
+            make_operation(pairs, name="pairs"),
+        ]
+    )
+    [problem] = [one for one in graph.problems if one.code == "maps-out-of-step"]
+    assert problem.message.endswith("('web.get' leaves out elements that fail.)")
+
+
+@dataclass
+class Link: ...
+
+
+@dataclass
+class Answer: ...
+
+
+def links() -> list[Link]: ...
+def get(link: Link) -> Answer: ...
+def pairs(link: Link, answer: Answer) -> int: ...

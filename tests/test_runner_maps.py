@@ -5,16 +5,19 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+import typing_extensions
 from pydantic import BaseModel
 
 from pulpo import runner
 from pulpo.backends.prefect import generate_modules
 from pulpo.compiler import compile_plan
+from pulpo.errors import RunError, UsageError
 from pulpo.operations import Operation, make_operation, options_from_flags
 from pulpo.plan import Runner
 from pulpo.prefect_server import PrivateServer
@@ -44,6 +47,14 @@ class Rules(BaseModel):
 
 class Stats(BaseModel):
     total: int
+
+
+class Typed(typing.TypedDict):
+    n: int
+
+
+class Extended(typing_extensions.TypedDict):
+    n: int
 
 
 def find(count: int = 4) -> list[Url]:
@@ -134,6 +145,52 @@ def test_a_map_over_nothing_gives_an_empty_list(server: PrivateServer, where: Ru
     assert done["pages.fetch"] == []
     assert done["stats"] == Stats(total=0)
     assert done.states["pages.fetch"] == "done"
+
+
+@pytest.mark.parametrize("kind", [Typed, Extended])
+def test_typed_dicts_go_from_flow_to_flow_and_from_a_person(
+    server: PrivateServer, kind: type
+) -> None:
+    """Pydantic knows typing's from Python 3.12 on only."""
+    own, name = kind.__name__, kind.__name__.lower()
+    scope: dict[str, Any] = {own: kind, "Stats": Stats}
+    exec(f"def a() -> {own}: return {{'n': 3}}", scope)
+    exec(f"def b(m: {own}) -> Stats: return Stats(total=m['n'])", scope)
+    made = [make_operation(scope[each], name=f"{each}.{each}") for each in "ab"]
+    done = run(server, made)
+    done.raise_for_failure()
+    assert done["b.b"] == Stats(total=3)
+    alone = run(server, made[1:], **{name: '{"n": 7}'})
+    assert alone["b.b"] == Stats(total=7)
+    with pytest.raises(UsageError, match=f"needs '{name}' as {own}, not '3'"):
+        run(server, made[1:], **{name: "3"})
+
+
+@pytest.mark.parametrize("where", IN_THIS_PROCESS)
+@pytest.mark.parametrize(
+    ("given", "kind"), [("'http'", "str"), ("{'a': 1}", "dict"), ("7", "int"), ("{1}", "set")]
+)
+def test_what_is_no_list_is_not_taken_for_many(
+    server: PrivateServer, where: Runner, given: str, kind: str
+) -> None:
+    scope: dict[str, Any] = {"Url": Url, "Page": Page}
+    exec(f"def find() -> list[Url]: return {given}\ndef fetch(url: Url) -> Page: ...", scope)
+    operations = [make_operation(scope[name], name=f"pages.{name}") for name in ("find", "fetch")]
+    failed = run(server, operations, where)
+    with pytest.raises(
+        RunError, match=rf"pages\.fetch takes each of 'url', and a {kind} is no list"
+    ):
+        failed.raise_for_failure()
+
+
+def test_a_generator_is_not_taken_for_many(server: PrivateServer) -> None:
+    """It was one that had been used up: Prefect looks at results. With threads it lists them."""
+    scope: dict[str, Any] = {"Url": Url, "Page": Page}
+    exec("def find() -> list[Url]: return (n for n in 'ab')", scope)
+    exec("def fetch(url: Url) -> Page: ...", scope)
+    failed = run(server, [make_operation(scope[n], name=n) for n in ("find", "fetch")])
+    with pytest.raises(RunError, match="fetch takes each of 'url', and a generator is no list"):
+        failed.raise_for_failure()
 
 
 @pytest.mark.parametrize("where", IN_THIS_PROCESS)

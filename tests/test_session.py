@@ -287,6 +287,31 @@ def test_a_cut_input_comes_from_the_last_run_which_says_so(book: Notebook) -> No
     assert notes == ("raw: the result of load.raw in an earlier run",)
 
 
+def test_a_result_that_was_made_of_what_a_person_gave_says_so(book: Notebook) -> None:
+    book.operation("last", "def last(data: Clean) -> int:\n    return data.number\n")
+    made_by(book.session, {"load.raw": "seven", "clean": "fourteen", "last": 14})
+    made_by(book.session, {"clean": "other"}, {"raw": "mine"}, only="clean")
+    _, notes = made_by(book.session, {"last": 1}, only="last")
+    assert notes == (
+        "clean: the result of clean in an earlier run, made with a result of load.raw that a "
+        "person gave",
+    )
+
+
+def test_a_cut_input_that_is_stale_says_what_to_run_again(book: Notebook) -> None:
+    made_by(book.session, {"load.raw": "seven", "clean": "fourteen"})
+    book.cell(MODELS.replace("number: int", "number: int\n    more: int = 0", 1))
+    told = r"needs raw .* operation 'load.raw' is stale: .* Run cell 2 again"
+    with pytest.raises(MissingInputError, match=told):
+        book.session._job(None, None, {"only": "clean"}, None)
+
+
+@pytest.mark.parametrize("wrong", [3, ["clean", 3], None])
+def test_a_selection_that_is_no_text_is_refused(book: Notebook, wrong: Any) -> None:
+    with pytest.raises(UsageError, match="names are text, or a list of texts, not"):
+        book.session.compile(upto=wrong)
+
+
 def test_a_cut_input_that_is_given_wins(book: Notebook) -> None:
     made_by(book.session, {"load.raw": "seven", "clean": "fourteen"})
     given, notes = made_by(book.session, {}, {"raw": "mine"}, only="clean")

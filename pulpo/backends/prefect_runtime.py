@@ -30,6 +30,7 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_LOGGING_SERVER_LEVEL,
     PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
@@ -42,7 +43,7 @@ from prefect.utilities.annotations import opaque, unmapped
 from prefect.utilities.callables import cloudpickle_wrapped_call
 from prefect.utilities.engine import get_state_for_result, link_state_to_flow_run_result
 from pydantic import ConfigDict, TypeAdapter, ValidationError, WrapValidator
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 # --- Sync operations, off the event loop ---------------------------------------------------------
 
@@ -155,8 +156,22 @@ def _unwrap(value: Any, validate: Callable[[Any], Any]) -> Any:
     return value.value if isinstance(value, Ref) else validate(value)
 
 
+class _ByReference(WrapValidator):
+    """Validates what is no `Ref`, as far as pydantic knows the type."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        def known(type_: Any) -> Any:
+            try:
+                return handler(type_)
+            except PydanticUserError:  # typing's TypedDict, before Python 3.12
+                is_dict = isinstance(type_, type) and issubclass(type_, dict)
+                return handler(dict[str, Any] if is_dict else Any)
+
+        return super().__get_pydantic_core_schema__(source, known)  # type: ignore[arg-type]
+
+
 #: Marks a flow parameter that a parent flow passes as a `Ref`; what a person gives is validated.
-by_reference = WrapValidator(_unwrap)
+by_reference = _ByReference(_unwrap)
 
 _subflow: contextvars.ContextVar[Flow[..., Any] | None] = contextvars.ContextVar(
     "subflow", default=None
@@ -260,19 +275,33 @@ async def _arrived(value: Any) -> Any:
     if isinstance(value, Started):
         return await value.value()
     if isinstance(value, Several):
-        joined = value.join([_resolved(await _arrived(item)) for item in value.items])
+        joined = value.join([_resolved(item) for item in await _all_arrived(value.items)])
         return linked(joined) if value.linked else joined
     if isinstance(value, (opaque, unmapped)):
         return value.rewrap(await _arrived(value.unwrap()))
     if isinstance(value, Ref):
         return Ref(_resolved(await _arrived(value.value)))
     if isinstance(value, list) and any(isinstance(item, _LATER) for item in value):
-        return [await _arrived(item) for item in value]
+        return await _all_arrived(value)
     if isinstance(value, PrefectFuture):
         await _ended([value])
         if not value.state.is_completed():
             raise NotReached
     return value
+
+
+async def _all_arrived(values: Sequence[Any]) -> list[Any]:
+    """Wait for all, also when one is not reached: nothing is waited for when the flow has ended."""
+    arrived: list[Any] = []
+    missed: NotReached | None = None
+    for value in values:
+        try:
+            arrived.append(await _arrived(value))
+        except NotReached as error:
+            missed = error
+    if missed is not None:
+        raise missed
+    return arrived
 
 
 def start(
@@ -281,8 +310,9 @@ def start(
     """Call a function as soon as its arguments, and all of ``wait_for``, are there."""
 
     async def run() -> Any:
-        others = [await _arrived(other) for other in wait_for]
-        ready = {name: await _arrived(value) for name, value in kwargs.items()}
+        arrived = await _all_arrived([*wait_for, *kwargs.values()])
+        others = arrived[: len(wait_for)]
+        ready = dict(zip(kwargs, arrived[len(wait_for) :], strict=True))
         if others and function is not subflow:
             ready["wait_for"] = list(_known(others))
         return await _called(functools.partial(function, *args), ready)
@@ -342,6 +372,8 @@ class Several:
         for place, value in enumerate(values):
             if place not in self.many:
                 value = [value]
+            else:
+                value = _sequence(value, "several lists are joined")
             if place in self.optional:
                 value = [item for item in value or () if item is not None]
             joined.extend(value)
@@ -528,7 +560,11 @@ def mapped(
 def _rows(name: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the arguments of each call."""
     same = {key: value.unwrap() for key, value in given.items() if isinstance(value, unmapped)}
-    lists = {key: list(_listed(value)) for key, value in given.items() if key not in same}
+    lists = {
+        key: list(_sequence(_resolved(value), f"{name} takes each of {key!r}"))
+        for key, value in given.items()
+        if key not in same
+    }
     sizes = {len(each) for each in lists.values()}
     if len(sizes) > 1:
         told = ", ".join(f"{len(each)} of {key!r}" for key, each in lists.items())
@@ -539,8 +575,15 @@ def _rows(name: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _listed(value: Any) -> Sequence[Any]:
-    return (value.result() if isinstance(value, PrefectFuture) else value) or ()
+def _sequence(value: Any, why: str) -> Sequence[Any]:
+    """Return several values; a text, a dict or a generator is taken for a mistake."""
+    if value is None:
+        return ()
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return value
+    raise TypeError(
+        f"{why}, and a {type(value).__name__} is no list: what gives it has to return a list"
+    )
 
 
 def _gathered(results: list[Any], parts: int, flatten: Sequence[int]) -> Any:
@@ -553,7 +596,8 @@ def _gathered(results: list[Any], parts: int, flatten: Sequence[int]) -> Any:
 
 
 def _joined(lists: Sequence[Any]) -> list[Any]:
-    return list(itertools.chain.from_iterable(each or () for each in lists))
+    why = "the results of each element are joined"
+    return list(itertools.chain.from_iterable(_sequence(each, why) for each in lists))
 
 
 def _log_skipped(error: Exception) -> None:
@@ -690,6 +734,8 @@ def quiet_server(*, in_processes: bool = False) -> Iterator[None]:
     with temporary_settings(
         {
             PREFECT_LOGGING_TO_API_ENABLED: False,  # they are printed, and the server ends too
+            # Its services complain when it ends, since they have no database any more.
+            PREFECT_LOGGING_SERVER_LEVEL: "CRITICAL",
             PREFECT_SERVER_ANALYTICS_ENABLED: False,
             PREFECT_SERVER_DATABASE_CONNECTION_URL: "sqlite+aiosqlite:///:memory:",
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,

@@ -15,7 +15,7 @@ from pulpo.carry.constants import INSIDE, WRITE_IT, Constants
 from pulpo.carry.definitions import Definitions, unwrapped
 from pulpo.carry.frozen import Frozen, is_marked
 from pulpo.carry.modules import Modules
-from pulpo.carry.names import names_of
+from pulpo.carry.names import names_in_queries, names_of
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
@@ -74,6 +74,8 @@ class Closure:
         self.stand_ins: dict[str, str] = {}
         self.modules_used: dict[str, None] = {}
         self.tolerated: set[str] = set()
+        #: The constants that are there what they are here.
+        self.settled: set[str] = set()
         self.recorder = self._recorder = recorder
         self._namespace = recorder.namespace
         self._modules = modules
@@ -371,6 +373,10 @@ class Closure:
             if not (name in own and piece.kind is Kind.OPERATION):
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)
+        for name in names_in_queries(piece.node):
+            if name in self._recorder.by_name and name in self._namespace:
+                with self._may_be_refused():
+                    self._link(piece, piece.later, self._find(name, piece, "later"), name)
         for name in piece.names.hints:
             with self._may_be_refused():
                 self._link(piece, piece.hints, self._find(name, piece, "hints"), name)
@@ -508,6 +514,8 @@ class Closure:
         outcome = self._constants.check(piece.statement, name, current=current)
         if outcome.problem:
             self._refuse(name, piece.user, outcome.problem, self._way_out(name, outcome.fix))
+        if current and not outcome.warnings:
+            self.settled.add(name)
         if outcome.text:
             piece.text = outcome.text
         for warning in outcome.warnings:
@@ -519,6 +527,8 @@ class Closure:
         for name, why in self._definitions.live(piece.statement):
             self._refuse(name, piece, why, INSIDE)
         for warning in self._definitions.warnings(piece.statement):
+            self._warn(warning, None)
+        for warning in self._definitions.computed(piece.statement):
             self._warn(warning, None)
 
     def _reach(self, module: str, piece: Piece) -> None:

@@ -70,6 +70,23 @@ class Definitions:
                     f"{statement.cell} again to see that here"
                 )
 
+    def computed(self, statement: Statement) -> Iterator[str]:
+        """Yield what stands in a class body, or after a decorator's name, and is of its moment."""
+        node = statement.node
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            return
+        parts: list[tuple[str, ast.expr]] = [("a decorator", one) for one in node.decorator_list]
+        for part in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(part, ast.AnnAssign) and part.value is not None:
+                parts.append((f"the default of {ast.unparse(part.target)!r}", part.value))
+        for what, text in parts:
+            for call in ast.walk(text):
+                if isinstance(call, ast.Call) and _is_of_now(self._purity.value_of(call.func)):
+                    yield (
+                        f"{what} in {node.name!r} was computed by {call_text(call)} when its cell "
+                        "ran; the export computes it anew"
+                    )
+
     def _is_as_written(self, taken: _Taken) -> bool:
         assert taken.text is not None
         return same(self._constants.evaluate(taken.text), taken.value)
@@ -116,6 +133,31 @@ class Definitions:
                 if isinstance(target, ast.Attribute):
                     found.add(target.attr)
         return found
+
+
+_OF_NOW = {
+    "time": (),
+    "random": (),
+    "uuid": (),
+    "secrets": (),
+    "getpass": (),
+    "platform": (),
+    "socket": (),
+    "datetime": ("now", "utcnow", "today"),
+    "posix": ("getpid", "getcwd", "getlogin", "urandom", "cpu_count"),
+    "nt": ("getpid", "getcwd", "getlogin", "urandom", "cpu_count"),
+}
+
+
+def _is_of_now(function: Any) -> bool:
+    """Tell whether a function gives something else each time, or on each machine."""
+    if isinstance(function, type) or not callable(function):
+        return False
+    owner = getattr(function, "__self__", None)
+    owner = owner if isinstance(owner, type) else type(owner)
+    module = getattr(function, "__module__", None) or owner.__module__
+    names = _OF_NOW.get(module)
+    return names is not None and (not names or getattr(function, "__name__", "") in names)
 
 
 def unwrapped(function: Any) -> Any:

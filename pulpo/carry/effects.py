@@ -153,6 +153,10 @@ def _told(statement: Statement, recorder: Recorder, packages: set[str], names: s
         changes = _SETS.fullmatch(attribute) or (process and attribute in _CHANGES)
         if changes and _is_of(root, recorder, packages, value.func):
             return call_text(value)
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+        changed = _changes_inside(value.func.id, recorder)
+        if any(_package_of(one, recorder) in packages for one in changed):
+            return call_text(value)
     if isinstance(node, ast.Assign | ast.AugAssign):
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Attribute | ast.Subscript):
@@ -160,6 +164,13 @@ def _told(statement: Statement, recorder: Recorder, packages: set[str], names: s
                 if root in names or _is_of(root, recorder, packages, target):
                     return f"{ast.unparse(target)} = …"
     return ""
+
+
+def _changes_inside(function: str, recorder: Recorder) -> Iterator[str]:
+    """Yield the names that a function of the session changes in place."""
+    for statement in recorder.by_name.get(function, [])[-1:]:
+        if isinstance(statement.node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from recorder.names(statement).mutates
 
 
 def _magic(call: ast.Call) -> str | None:

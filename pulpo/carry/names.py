@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["MUTATORS", "Names", "names_of", "root_name"]
+__all__ = ["MUTATORS", "Names", "names_in_queries", "names_of", "root_name"]
 
 # Methods that change what they are called on; the rest are taken to read.
 MUTATORS = frozenset(
@@ -91,6 +92,20 @@ def root_name(node: ast.AST) -> str | None:
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value
     return node.id if isinstance(node, ast.Name) else None
+
+
+def names_in_queries(node: ast.AST) -> list[str]:
+    """Return the names in ``frame.query("x > @LIMIT")``, which pandas finds among the globals."""
+    return [
+        name
+        for part in ast.walk(node)
+        if isinstance(part, ast.Call)
+        and isinstance(part.func, ast.Attribute)
+        and part.func.attr in ("query", "eval")
+        for text in ast.walk(part)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+        for name in re.findall(r"@([^\W\d]\w*)", text.value)
+    ]
 
 
 # Dicts stand in for ordered sets: the order of a set of strings differs from run to run.

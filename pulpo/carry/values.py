@@ -15,6 +15,8 @@ from collections import deque
 from typing import Any
 
 __all__ = [
+    "DIGEST",
+    "digest",
     "in_memory",
     "is_definition",
     "keeps_to_itself",
@@ -65,7 +67,9 @@ _OPAQUE = frozenset(["object", "TypeAdapter", "Struct", "itemgetter", "attrgette
 
 def keeps_to_itself(value: object) -> bool:
     """Tell whether a value has settings that no text shows and that nothing compares: a logger."""
-    return type(value).__module__.split(".")[0] in ("logging", "contextvars", "_contextvars")
+    return type(value).__module__.split(".")[0] in (
+        *("logging", "contextvars", "_contextvars", "threading", "_thread"),
+    )
 
 
 def type_name(value: object) -> str:
@@ -140,6 +144,34 @@ def literal(value: object, *, limit: int = 10_000) -> str | None:
         return text if same(ast.literal_eval(text), value) else None
     except (ValueError, SyntaxError):
         return None
+
+
+#: Defines ``digest``, here and in a fresh process: what plain data is, with the order of dicts and
+#: lists, and without that of sets.
+DIGEST = """
+def digest(value):
+    import hashlib
+
+    def told(one):
+        if isinstance(one, (set, frozenset)):
+            return "{" + ",".join(sorted(map(told, one))) + "}"
+        if isinstance(one, (list, tuple)):
+            return type(one).__name__ + "[" + ",".join(map(told, one)) + "]"
+        if isinstance(one, dict):
+            return "dict{" + ",".join(told(k) + ":" + told(v) for k, v in one.items()) + "}"
+        return repr(one)
+
+    return hashlib.sha256(told(value).encode("utf-8", "backslashreplace")).hexdigest()
+"""
+
+
+def digest(value: object) -> str:
+    """Return what `DIGEST` makes of plain data; ``""`` for other values and for much data."""
+    if not _is_plain(value, depth=20) or len(repr(value)) > 100_000:
+        return ""
+    scope: dict[str, Any] = {}
+    exec(DIGEST, scope)
+    return str(scope["digest"](value))
 
 
 def _is_plain(value: object, *, depth: int) -> bool:
@@ -266,7 +298,17 @@ def _same_class(left: type, right: type) -> bool:
     ) or getattr(left, "_fields", None) != getattr(right, "_fields", None):
         return False
     one, other = _methods(left), _methods(right)
-    return one.keys() == other.keys() and all(same_code(one[n], other[n]) for n in one)
+    if one.keys() != other.keys() or not all(same_code(one[n], other[n]) for n in one):
+        return False
+    return _plain_attributes(left) == _plain_attributes(right)
+
+
+def _plain_attributes(kind: type) -> list[tuple[str, str]]:
+    return [
+        (name, repr(value))
+        for name, value in vars(kind).items()
+        if type(value) in (bool, int, float, str, bytes) and not name.startswith(("_", "model_"))
+    ]
 
 
 def _methods(kind: type) -> dict[str, types.CodeType]:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pulpo.carry.pieces import Kind, Piece, ordered
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets
 from pulpo.carry.text import join, rename_function, trim_import
+from pulpo.carry.values import DIGEST, digest
 from pulpo.errors import CarryError, SecretError
 
 __all__ = ["Carried", "carry", "refusals", "verify"]
@@ -49,6 +50,8 @@ class Carried:
         The names that were to be frozen and that something uses.
     modules
         Expressions in ``text`` for modules inside of others, ``email.mime.text``; see `verify`.
+    digests
+        What constants with plain data are here, by name; see `verify`.
     """
 
     text: str
@@ -57,6 +60,7 @@ class Carried:
     packages: tuple[str, ...]
     frozen: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def carry(
@@ -149,7 +153,12 @@ def _gather(
 
 
 def verify(
-    text: str, root: Path | None = None, *, modules: Iterable[str] = (), timeout: float = 120
+    text: str,
+    root: Path | None = None,
+    *,
+    modules: Iterable[str] = (),
+    digests: Mapping[str, str] = types.MappingProxyType({}),
+    timeout: float = 120,
 ) -> None:
     """Import a text in a fresh process that knows nothing of this session.
 
@@ -161,6 +170,8 @@ def verify(
         A folder from which it may import modules.
     modules
         Modules inside of others that have to be there then, as `Carried.modules`.
+    digests
+        What constants have to be then, as `Carried.digests`.
     timeout
         Seconds that the import may take.
 
@@ -175,6 +186,9 @@ def verify(
         paths = [folder, *([str(root)] if root is not None else [])]
         code = f"import sys; sys.path[:0] = {paths!r}; import operations"
         code += "".join(f"\noperations.{module}" for module in modules)
+        if digests:
+            code += f"{DIGEST}\nfor name, here in {dict(digests)!r}.items():"
+            code += "\n    if digest(getattr(operations, name, None)) != here: print(repr(name))"
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-B", "-c", code],
@@ -199,6 +213,15 @@ def verify(
                 fix=f"Add 'import {lacking[1]}.{lacking[2]}' to a cell.",
             )
         raise CarryError(f"the carried text does not run in a fresh process: {last}")
+    other = done.stdout.split()
+    if other and other[-1].strip("'") in digests:
+        name = other[-1].strip("'")
+        raise CarryError(
+            f"cannot carry {name!r}: its line gives something else in every process, as the order "
+            "of a set does, and hash().",
+            fix=f"Write its value as a literal, or sort it. Or export its value of now, with "
+            f"--freeze {name}.",
+        )
 
 
 def _module_place(
@@ -269,6 +292,11 @@ def _write(
         packages=_packages(pieces, imported.values(), closure.modules_used, modules),
         frozen=closure.frozen.used,
         modules=tuple(sorted(set(submodules(pieces, closure.recorder.namespace)))),
+        digests={
+            name: found
+            for name in sorted(closure.settled)
+            if (found := digest(closure.recorder.namespace[name]))
+        },
     )
 
 

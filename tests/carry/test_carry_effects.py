@@ -193,6 +193,82 @@ def test_a_table_of_that_name_is_refused() -> None:
         Notebook("OPERATIONS = {}", "def op(): return OPERATIONS").carry("op")
 
 
+def test_what_a_function_does_to_a_module_is_told() -> None:
+    book = Notebook(
+        "import json\ndef patch(): json.pulpo_test = 3",
+        "patch()",
+        "def op(): return json.pulpo_test",
+    )
+    del book["json"].pulpo_test
+    [warning] = book.carry("op").warnings
+    assert warning.startswith("cell 2 ran patch(), and the export does not")
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (
+            "from datetime import datetime\nfrom pydantic import BaseModel, Field\n"
+            "class M(BaseModel):\n"
+            "    at: str = Field(default=str(datetime.now()))\n    day: int = 3",
+            "the default of 'at' in 'M' was computed by datetime.now()",
+        ),
+        (
+            "import os\ndef tag(v): return lambda f: f\n@tag(os.getpid())\ndef M(): return 1",
+            "a decorator in 'M' was computed by os.getpid()",
+        ),
+    ],
+)
+def test_what_a_class_or_decorator_took_in_is_told(cell: str, said: str) -> None:
+    [warning] = Notebook(cell, "def op(): return M()").carry("op").warnings
+    assert warning.startswith(said)
+
+
+def test_dates_that_are_written_down_are_of_no_moment() -> None:
+    cell = (
+        "import datetime\nfrom dataclasses import dataclass\n@dataclass\nclass M:\n"
+        "    at: object = datetime.date(2026, 1, 1)\n"
+        "    then: object = datetime.date.fromisoformat('2026-01-01')"
+    )
+    assert Notebook(cell, "def op(): return M()").carry("op").warnings == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "X = hash('customer')",
+        "X = list({'name', 'price', 'city', 'street', 'zip', 'land', 'region', 'state'})",
+        "X = {c: i for i, c in enumerate(set('abcdefghijkl'))}",
+    ],
+)
+def test_what_differs_from_process_to_process_is_refused(line: str) -> None:
+    carried = Notebook(line, "def op(): return X").carry("op")
+    assert carried.digests.keys() == {"X"}
+    with pytest.raises(CarryError, match=r"'X': its line gives something else .* --freeze X"):
+        verify(carried.text, digests=carried.digests)
+
+
+def test_constants_that_stay_are_verified_and_pass() -> None:
+    book = Notebook(
+        "A = [1, (2.5, 'x')]\nB = {'k': {3, 1, 2}, 'l': None}\nC = frozenset({'a', 'b', 'c'})\n"
+        "D = sorted({'name', 'price', 'city'})\nE = float('nan')\nF = '\\ud800'",
+        "def op(): return A, B, C, D, E, F",
+    )
+    carried = book.carry("op")
+    assert carried.digests.keys() >= {"A", "B", "D", "F"}
+    verify(carried.text, digests=carried.digests)
+
+
+def test_a_name_in_a_query_is_carried(tmp_path: Path) -> None:
+    book = Notebook(
+        "import pandas as pd\nLIMIT = 2\nOTHER = 3",
+        "def op(): return pd.DataFrame({'x': [1, 2, 3]}).query('x > @LIMIT')['x'].tolist()",
+    )
+    carried = book.carry("op")
+    assert "OTHER" not in carried.text
+    assert run_elsewhere(carried, "op()", tmp_path) == "[3]"
+
+
 # --- Files ----------------------------------------------------------------------------------------
 
 
