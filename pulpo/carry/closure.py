@@ -85,6 +85,7 @@ class Closure:
         self._attachments = Attachments(recorder, self._purity)
         self._todo: deque[Piece] = deque()
         self._operation = ""
+        self._asker = ""
         self._counts_subclasses = False
         self._with_subclasses: set[Piece] = set()
 
@@ -125,13 +126,16 @@ class Closure:
         self.drain()
 
     def add_marked(self) -> None:
-        """Add what binds nothing and is marked to be carried as it stands, ``pd.set_option(…)``."""
-        self._operation = ""
-        newest = {one.text: one for one in self._recorder.statements if not one.binds}
+        """Add the statements that are marked to be carried as they stand, ``pd.set_option(…)``."""
+        newest = {one.binds or one.text: one for one in self._recorder.statements}
         for statement in newest.values():
-            if is_marked(statement.text):
-                self._ask(statement, "", None)
-        self.drain()
+            gone = [name for name in statement.binds if name not in self._namespace]
+            if is_marked(statement.text) and not gone:
+                self._operation, self._asker = "", f"a marked line in cell {statement.cell}"
+                for name in statement.binds or ("",):
+                    self._ask(statement, name, None)
+                self.drain()
+        self._asker = ""
 
     def drain(self) -> None:
         """Follow every name until nothing new is needed."""
@@ -575,7 +579,8 @@ class Closure:
         self, name: str, user: Piece | None, why: str, fix: str, *, of: Piece | None = None
     ) -> NoReturn:
         operation = (user or of).operation if (user or of) is not None else self._operation  # type: ignore[union-attr]
-        who = f"operation {operation!r}" if operation else "the signatures of the flows"
+        who = f"operation {operation!r}" if operation else self._asker
+        who = who or "the signatures of the flows"
         path = f" (used by {' → '.join(user.path)})" if user is not None else ""
         raise CarryError(
             f"{who}: cannot carry {name!r}{path}: {why}.", fix=fix, operation=operation

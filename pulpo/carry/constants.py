@@ -191,7 +191,8 @@ class Constants:
     def _compare(self, statement: Statement, name: str, where: str) -> Outcome:
         value = self._namespace[name]
         first = self._first_versions(statement, name)
-        fresh = self._run(first, name)
+        # What built upon an older version may have changed it in place.
+        fresh = self._run(first, name, apart=len(first) > 1)
         if same(fresh, value):
             return Outcome()
         registered = self.registrations(name, statement.index)

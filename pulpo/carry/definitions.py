@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import enum
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ class Definitions:
             value = attributes[target.id]
             # Libraries make fields and members of some; text that uses others is not evaluated.
             used = {one.id for one in ast.walk(part.value) if isinstance(one, ast.Name)}
-            plain = isinstance(value, _PLAIN) and not used & names
+            plain = isinstance(value, _PLAIN) and not isinstance(value, enum.Enum)
+            plain = plain and not used & names
             if "__init_subclass__" in statement.text and definitions_in(value, 3):
                 plain = False  # a registry: the subclasses are carried with it
             yield _Taken(

@@ -19,14 +19,15 @@ __all__ = ["effects", "relative_paths", "submodules"]
 # What changes a setting, as libraries call it.
 _SETS = re.compile(
     r"set\w*|(?:add|register|enable|disable|install|configure|patch)(?:[A-Z_]\w*)?"
-    r"|(?:basic|dict|file)Config|tzset|chdir|umask|putenv|unsetenv|field_size_limit"
+    r"|(?:basic|dict|file)Config|rc|tzset|chdir|umask|putenv|unsetenv|field_size_limit"
 )
 # These do so to the process only; elsewhere they are what dicts and lists have.
 _CHANGES = frozenset(("update", "pop", "clear", "append", "insert", "remove", "add"))
 # Which modules an export can import is looked at by itself.
 _NO_MATTER = frozenset(("sys.path", "sys.modules", "sys.stdout", "sys.stderr", "sys.argv"))
 # Libraries look at these too, whatever the operations import.
-_ALWAYS = frozenset(("os", "sys"))
+_ALWAYS = frozenset(("os", "sys", "codecs", "locale", "socket", "warnings"))
+_IN_PYTHON = "to have it there, write os.environ[…] = …  # pulpo: carry"
 _MARK_IT = "to have it there, add the comment '# pulpo: carry' to that line"
 
 
@@ -53,9 +54,12 @@ def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str])
                 names.add(name)
     newest = {one.text: one for one in recorder.statements if not _defines(one)}
     for statement in newest.values():
-        told = "" if statement.index in carried else _told(statement, recorder, packages, names)
-        if told:
-            yield f"cell {statement.cell} ran {told}, and the export does not: {_MARK_IT}"
+        if statement.index in carried:
+            continue
+        for node in _lines(statement.node):
+            if told := _told(node, recorder, packages, names):
+                fix = _IN_PYTHON if told.startswith("%") else _MARK_IT
+                yield f"cell {statement.cell} ran {told}, and the export does not: {fix}"
 
 
 def relative_paths(pieces: Iterable[Piece], folder: Path) -> Iterator[str]:
@@ -138,9 +142,21 @@ def _defines(statement: Statement) -> bool:
     )
 
 
-def _told(statement: Statement, recorder: Recorder, packages: set[str], names: set[str]) -> str:
+def _lines(node: ast.stmt) -> Iterator[ast.stmt]:
+    """Yield a statement, or those inside of a block that has run."""
+    todo: list[ast.AST] = [node]
+    while todo:
+        part = todo.pop(0)
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+            continue
+        if isinstance(part, ast.Expr | ast.Assign | ast.AugAssign):
+            yield part
+            continue
+        todo += ast.iter_child_nodes(part)
+
+
+def _told(node: ast.stmt, recorder: Recorder, packages: set[str], names: set[str]) -> str:
     """Return what a statement did to one of these, in a few words; nothing of its values."""
-    node = statement.node
     value = getattr(node, "value", None)
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
         magic = _magic(value)

@@ -16,11 +16,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from pulpo.carry.record import Bound, Recorder, Statement
+from pulpo.carry.secrets import is_secret_name
 from pulpo.carry.values import literal, same, type_name
 
 __all__ = ["Frozen", "is_marked"]
 
 _MARK = re.compile(r"#\s*pulpo:\s*carry\b")
+_TYPED_IN = re.compile(r"\b(?:getpass|environ|getenv|input|keyring)\b")
 _LONGEST = 10_000  # characters
 #: Statements are told apart by their index, and those of a record count from 0.
 _NUMBERS = itertools.count(1)
@@ -58,10 +60,15 @@ class Frozen:
 
     def text(self, name: str) -> str | None:
         """Return an expression that gives a name's value of now; None when there is none."""
-        if name not in self._recorder.namespace:
+        if name not in self._recorder.namespace or self._is_private(name):
             return None
         value = self._recorder.namespace[name]
         return literal(value, limit=_LONGEST) or _expression(value)
+
+    def _is_private(self, name: str) -> bool:
+        history = self._recorder.by_name.get(name, [])
+        typed = any(_TYPED_IN.search(one.text) for one in history[-1:])
+        return typed or is_secret_name(name)
 
     def statement(self, name: str) -> Statement | str:
         """Return ``NAME = …`` with its value of now, or why there is none."""
@@ -70,6 +77,8 @@ class Frozen:
         if name not in self._recorder.namespace:
             return "it is not defined"
         value, text = self._recorder.namespace[name], self.text(name)
+        if self._is_private(name):
+            return "it was typed in, or its name says that it is a credential"
         if text is None:
             return (
                 f"it is a {type_name(value)}, and only text, numbers, dates, paths and containers "

@@ -28,6 +28,15 @@ class Modules:
             self._known[name] = self._look(name)
         return self._known[name]
 
+    def beside(self, name: str) -> str:
+        """Return what stands beside the export for a top-level module, ``""`` for others."""
+        if name in sys.stdlib_module_names or not name:
+            return ""
+        file = _file_of(name)
+        if file is None or self._is_installed(file) or not self._is_beside(name, file):
+            return ""
+        return f"{name}.py" if file.name == f"{name}.py" else f"{name}/"
+
     def is_third_party(self, name: str) -> bool:
         """Tell whether a top-level module has to be installed."""
         if name in sys.stdlib_module_names or name in sys.builtin_module_names:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Finding", "find_secrets"]
+__all__ = ["Finding", "find_secrets", "is_secret_name"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def find_secrets(text: str) -> Iterator[Finding]:
     node = ast.parse(text)
     for part in ast.walk(node):
         for name, value in _named_values(part):
-            if _is_secret_name(name) and _could_be_secret(value.value):
+            if is_secret_name(name) and _could_be_secret(value.value):
                 yield Finding(name=name, line=value.lineno, why=f"the name {name!r} says so")
         if isinstance(part, ast.Call):
             yield from _by_argument(part)
@@ -87,6 +87,7 @@ _PLACEHOLDER = re.compile(
     r"|%\(?.*|env|environ.*|os\.(?:environ|getenv).*|(?-i:[A-Z]+(?:_[A-Z]+)+))$",
     re.IGNORECASE,
 )
+_DECLARED = frozenset(("SecretStr", "SecretBytes", "Secret"))
 _AUTH_CALL = re.compile(r"login|auth|connect|client|credential|session|token|password|api", re.I)
 
 
@@ -102,7 +103,7 @@ def _by_format(text: str) -> Iterator[Finding]:
         for match in _PAIR.finditer(row):
             name, value = match["name"], match["value"]
             if (
-                _is_secret_name(name)
+                is_secret_name(name)
                 and _in_text_or_comment(row, match.start())
                 and _could_be_secret(value)
                 and not _is_code(value)
@@ -199,7 +200,8 @@ def _name_of(node: ast.AST | None) -> str:
     return ""
 
 
-def _is_secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
+    """Tell whether a name says that it holds a credential."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.replace("-", "_").replace(" ", "_"))
     return bool(_LAST_WORDS.search(words))
 
@@ -214,6 +216,11 @@ def _could_be_secret(value: object) -> bool:
 def _by_argument(node: ast.Call) -> Iterator[Finding]:
     """Find ``Client("…random…")``: text in a call that signs in, if it looks like no word."""
     called = _name_of(node.func)
+    if called in _DECLARED:
+        for constant in (text for part in node.args for text in _texts_in(part)):
+            if constant.value:
+                yield Finding(name=called, line=constant.lineno, why=f"{called!r} says so")
+        return
     if not _AUTH_CALL.search(called):
         return
     for part in node.args:

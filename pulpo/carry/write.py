@@ -288,6 +288,7 @@ def _write(
             *closure.warnings,
             *dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used)),
             *dict.fromkeys(relative_paths(pieces, Path.cwd())),
+            *_to_take_along(_top_modules(pieces, imported.values(), closure.modules_used), modules),
         ),
         packages=_packages(pieces, imported.values(), closure.modules_used, modules),
         frozen=closure.frozen.used,
@@ -467,6 +468,20 @@ def _packages(
     used: Iterable[str],
     modules: Modules,
 ) -> tuple[str, ...]:
+    names = _top_modules(pieces, imported, used)
+    return tuple(sorted(name for name in names if modules.is_third_party(name)))
+
+
+def _to_take_along(names: Iterable[str], modules: Modules) -> Iterator[str]:
+    for name in sorted(names):
+        if beside := modules.beside(name):
+            yield f"{name!r} is imported, not copied: take {beside} along with the export"
+
+
+def _top_modules(
+    pieces: Iterable[Piece], imported: Iterable[tuple[str, str]], used: Iterable[str]
+) -> set[str]:
+    """Return the top-level modules that a text imports."""
     names = {name.split(".")[0] for name in (*used, *(module for module, _ in imported))}
     for piece in pieces:
         for part in ast.walk(piece.node) if piece.kind is Kind.IMPORT else ():
@@ -480,7 +495,7 @@ def _packages(
             elif isinstance(part, ast.ImportFrom):
                 names.add((part.module or "").split(".")[0])
     names.discard("pulpo")  # something stands in for it
-    return tuple(sorted(name for name in names if modules.is_third_party(name)))
+    return names
 
 
 def _bound_names(alias: ast.alias) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pulpo.carry import verify
+from pulpo.carry import carry, verify
 from pulpo.errors import CarryError
 
 from .notebook import Notebook, run_elsewhere, run_here
@@ -269,6 +269,51 @@ def test_a_name_in_a_query_is_carried(tmp_path: Path) -> None:
     assert run_elsewhere(carried, "op()", tmp_path) == "[3]"
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "import os\nfor k in ['A']:\n    os.environ['PULPO_TEST_MODE'] = k",
+        "import os\nif True:\n    os.environ['PULPO_TEST_MODE'] = 'x'",
+    ],
+)
+def test_blocks_are_looked_into(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULPO_TEST_MODE", "")
+    [warning] = Notebook(cell, "def op(): return 1").carry("op").warnings
+    assert warning.startswith("cell 1 ran os.environ['PULPO_TEST_MODE'] = …")
+
+
+def test_a_magic_is_told_with_what_python_does() -> None:
+    book = Notebook("def op(): return 1")
+    line = "get_ipython().run_line_magic('env', 'MODE=hidden')"
+    book.recorder.record(line, cell=2)
+    assert book.carry("op").warnings == (
+        "cell 2 ran %env MODE, and the export does not: to have it there, write os.environ[…] = …"
+        "  # pulpo: carry",
+    )
+
+
+@pytest.mark.parametrize("base", ["str, Enum", "IntEnum", "StrEnum", "IntFlag"])
+def test_members_of_an_enum_are_what_their_text_says(base: str) -> None:
+    value = "1" if "Int" in base else "'red'"
+    cell = f"from enum import Enum, IntEnum, IntFlag, StrEnum\nclass C({base}):\n    RED = {value}"
+    assert Notebook(cell, "def op(): return C.RED").carry("op").warnings == ()
+
+
+def test_a_class_that_is_equal_by_one_field_is_compared_by_all() -> None:
+    book = Notebook(
+        "class User:\n"
+        "    def __init__(self, n): self.n, self.tags = n, []\n"
+        "    def __eq__(self, other): return self.n == other.n\n"
+        "users = {'bob': User(1)}",
+        "users['bob'].tags.append('vip')",
+        "def op(): return users['bob'].tags",
+    )
+    try:
+        assert run_here(book.carry("op"), "op()") == "['vip']"
+    except CarryError as error:
+        assert "'users'" in str(error)  # noqa: PT017
+
+
 # --- Files ----------------------------------------------------------------------------------------
 
 
@@ -316,3 +361,21 @@ def test_a_module_that_something_else_imported_is_refused_with_the_line_to_add()
     book = Notebook("import xml.dom.minidom", "def op(): return xml.dom.minidom.parseString")
     carried = book.carry("op")
     verify(carried.text, modules=carried.modules)
+
+
+def test_a_module_beside_the_notebook_has_to_go_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pulpo_beside.py").write_text("def f(): return 3\n")
+    (tmp_path / "pulpo_package").mkdir()
+    (tmp_path / "pulpo_package/__init__.py").write_text("X = 4\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    book = Notebook(
+        "import pulpo_beside",
+        "def op():\n    import json, pulpo_package\n    return pulpo_beside.f(), pulpo_package.X",
+    )
+    carried = carry(book.recorder, {"op": book["op"]}, root=tmp_path)
+    assert carried.warnings == (
+        "'pulpo_beside' is imported, not copied: take pulpo_beside.py along with the export",
+        "'pulpo_package' is imported, not copied: take pulpo_package/ along with the export",
+    )

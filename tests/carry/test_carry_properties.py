@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from pulpo.carry import Carried
@@ -93,6 +93,7 @@ def outcome(notebook: Notebook) -> Carried | CarryError:
 
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(cells(), min_size=1, max_size=8), st.lists(atoms(4), min_size=1, max_size=4))
+@example(["c0 = c1", "c0 += c0", "if c0:\n    c0 = 0"], ["c0"])
 def test_a_session_is_refused_or_gives_elsewhere_what_it_gives_here(
     sources: list[str], results: list[str]
 ) -> None:

@@ -138,6 +138,49 @@ def test_a_marked_statement_that_binds_nothing_comes_along() -> None:
     assert "prec = 9" not in text
 
 
+def test_a_marked_statement_comes_along_whatever_it_binds(tmp_path: Path) -> None:
+    book = Notebook(
+        "import contextvars\nwho = contextvars.ContextVar('who')\n"
+        "before = who.set('acme')  # pulpo: carry",
+        "def op(): return who.get()",
+    )
+    carried = book.carry("op")
+    assert carried.warnings == ()
+    assert run_elsewhere(carried, "op()", tmp_path) == "'acme'"
+
+
+def test_what_a_marked_line_needs_is_refused_in_its_name() -> None:
+    book = Notebook(
+        "import time\nx = time.time()", "print(x)  # pulpo: carry", "def op(): return 1"
+    )
+    with pytest.raises(CarryError, match=r"^a marked line in cell 2: cannot carry 'x'"):
+        book.carry("op")
+
+
+def test_what_was_typed_in_or_is_a_credential_is_not_frozen() -> None:
+    for cell, name in (
+        ("import os\nhost = os.environ.get('HOME') or input()", "host"),
+        ("import time\napi_key = str(time.time())", "api_key"),
+    ):
+        book = Notebook(cell, f"def op(): return {name}")
+        with pytest.raises(CarryError) as refused:
+            carry(book.recorder, {"op": book["op"]}, freeze=[name])
+        assert "cannot be frozen: it was typed in, or its name says" in str(refused.value)
+    book = Notebook("import time\napi_key = str(time.time())", "def op(): return api_key")
+    with pytest.raises(CarryError) as refused:
+        book.carry("op")
+    assert "--freeze" not in str(refused.value)
+
+
+def test_what_pydantic_calls_a_secret_is_one() -> None:
+    book = Notebook(
+        "from pydantic import SecretStr\nKEY = SecretStr('zz-very-own')", "def op(): return KEY"
+    )
+    with pytest.raises(SecretError) as refused:
+        book.carry("op")
+    assert "zz-very" not in str(refused.value)
+
+
 def test_the_mark_in_a_text_is_no_mark() -> None:
     notebook = Notebook(
         "import time\nx = str(time.time()) + '# pulpo: carry'", "def op(): return x"
