@@ -626,8 +626,11 @@ class _Compiler:
     def _value_names(self, uses: _Uses) -> dict[Result, str]:
         """Name the parameters for others' results: by model if that is one, else by operation."""
         wanted = {value: output.parameter for value, (output, _) in uses.values.items()}
-        names: dict[Result, str] = {}
         taken = set(uses.parameters)
+        alone = set(wanted.values())
+        if len(alone) == len(wanted) and alone.isdisjoint(taken) and not any(map(_refused, alone)):
+            return wanted
+        names: dict[Result, str] = {}
         shared = Counter(wanted.values())
         for value, name in wanted.items():
             place, index = value

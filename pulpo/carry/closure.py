@@ -377,7 +377,7 @@ class Closure:
             if not (name in own and piece.kind is Kind.OPERATION):
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)
-        for name in names_in_queries(piece.node):
+        for name in names_in_queries(piece.node) if "@" in piece.text else ():
             if name in self._recorder.by_name and name in self._namespace:
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)

@@ -65,9 +65,8 @@ def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str])
 def relative_paths(pieces: Iterable[Piece], folder: Path) -> Iterator[str]:
     """Yield a warning for each text that names a file below ``folder`` without saying where."""
     for piece in pieces:
-        if piece.kind is Kind.IMPORT:
-            continue
-        for node in ast.walk(piece.node):
+        quoted = "'" in piece.text or '"' in piece.text
+        for node in ast.walk(piece.node) if quoted and piece.kind is not Kind.IMPORT else ():
             for text in _texts(node):
                 if _is_there(text, folder, file=not isinstance(node, ast.Call)):
                     yield (
@@ -89,7 +88,8 @@ def submodules(pieces: Iterable[Piece], namespace: Mapping[str, object]) -> Iter
         if isinstance(namespace.get(name), types.ModuleType)
     }
     for piece in pieces:
-        for node in ast.walk(piece.node) if piece.kind is not Kind.IMPORT else ():
+        used = not modules.isdisjoint((*piece.names.now, *piece.names.later))
+        for node in ast.walk(piece.node) if used and piece.kind is not Kind.IMPORT else ():
             chain: list[str] = []
             part: ast.AST = node
             while isinstance(part, ast.Attribute):
