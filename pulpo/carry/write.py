@@ -189,9 +189,11 @@ def verify(
         if digests:
             code += f"{DIGEST}\nfor name, here in {dict(digests)!r}.items():"
             code += "\n    if digest(getattr(operations, name, None)) != here: print(repr(name))"
+        check = Path(folder) / "_pulpo_verify.py"  # a command line holds too little
+        check.write_text(code, encoding="utf-8")
         try:
             done = subprocess.run(
-                [sys.executable, "-I", "-B", "-c", code],
+                [sys.executable, "-I", "-B", str(check)],
                 capture_output=True,
                 text=True,
                 timeout=timeout,
@@ -203,6 +205,13 @@ def verify(
                 f"the carried text took more than {timeout:g} seconds to import. Move what takes "
                 "that long into an operation."
             ) from None
+    _refuse_if_other(done, modules, digests)
+
+
+def _refuse_if_other(
+    done: subprocess.CompletedProcess[str], modules: Iterable[str], digests: Mapping[str, str]
+) -> None:
+    """Raise what a fresh process said against a text."""
     if done.returncode != 0:
         last = done.stderr.strip().split("\n")[-1]
         lacking = re.fullmatch(r"AttributeError: module '(.+)' has no attribute '(.+)'", last)

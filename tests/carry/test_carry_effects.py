@@ -259,6 +259,15 @@ def test_constants_that_stay_are_verified_and_pass() -> None:
     verify(carried.text, digests=carried.digests)
 
 
+def test_there_may_be_many_constants() -> None:
+    book = Notebook("\n".join(f"a_constant_with_a_long_name_{n} = {n}" for n in range(3000)))
+    names = ", ".join(f"a_constant_with_a_long_name_{n}" for n in range(3000))
+    book.run(f"def op(): return {names}")
+    carried = book.carry("op")
+    assert len(carried.digests) == 3000
+    verify(carried.text, digests=carried.digests)
+
+
 def test_a_name_in_a_query_is_carried(tmp_path: Path) -> None:
     book = Notebook(
         "import pandas as pd\nLIMIT = 2\nOTHER = 3",
