@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, get_args
@@ -790,7 +790,8 @@ class Session:
             )
         files["operations.py"] = _operations_text(plan, carried)
         verify(files["operations.py"], target.absolute().parent, **carried.expected)
-        files, requires, unlisted = _installable(files, plan, carried)
+        plans = [piece.plan for piece in pieces]
+        files, requires, unlisted = _installable(files, plans, carried)
         locked, stale = locks(files, [each.name for each in plan.flows], there, wanted=lock)
         files |= locked
         asked = {each.name: p.asked for p in reversed(pieces) for each in p.plan.flows}
@@ -947,7 +948,7 @@ class Session:
                 files = flow_files(plan, plans, target.name)
                 carried = self._carry(plan, target.absolute().parent, frozen)
                 files["operations.py"] = _operations_text(plan, carried)
-                files, _, _ = _installable(files, plan, carried)
+                files, _, _ = _installable(files, plans, carried)
                 files |= locks(files, [f.name for f in plan.flows], there, wanted=False)[0]
             except PulpoError as error:
                 refused = [str(error)]
@@ -1376,15 +1377,15 @@ def _readable(folder: Path) -> Existing | None:
 
 
 def _installable(
-    files: Mapping[str, str], plan: Orchestration, carried: _Carried
+    files: Mapping[str, str], plans: Sequence[Orchestration], carried: _Carried
 ) -> tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]:
     """Return files with what each flow needs to be installed, that, and what it does not say."""
     from .backends.prefect import packages_of
     from .carry import python_version, requirements_of
     from .exports import headed
 
-    requires, unlisted = requirements_of((*packages_of(plan), *carried.packages))
-    flows = [flow.name for flow in plan.flows]
+    requires, unlisted = requirements_of((*packages_of(plans), *carried.packages))
+    flows = [flow.name for plan in plans for flow in plan.flows]
     return headed(files, flows, requires, python_version()), requires, unlisted
 
 

@@ -62,6 +62,14 @@ def test_a_task_runner_is_needed_too(book: Notebook, tmp_path: Path, runner: Any
     assert f"prefect-{runner}=={version(f'prefect-{runner}')}" in needs
 
 
+def test_the_task_runner_of_another_part_is_needed_too(book: Notebook, tmp_path: Path) -> None:
+    book.session.export(tmp_path / "flows", flow="load", runner="dask")
+    folder = book.session.export(tmp_path / "flows", flow="standalones_flow").folder
+    needs = metadata(folder / "orchestration/load_flow.py")["dependencies"]
+    assert f"prefect-dask=={version('prefect-dask')}" in needs
+    assert not book.session.diff(tmp_path / "flows").differs
+
+
 def test_distributions_are_found_by_what_they_hold() -> None:
     found, warnings = requirements_of(["yaml", "bs4", "PIL", "yaml"])
     assert found == tuple(

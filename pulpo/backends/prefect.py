@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from ..errors import BlockedFlowError, Problem, PulpoError, UnknownNameError, did_you_mean
@@ -124,14 +124,14 @@ def names_in_signatures(orchestration: Orchestration) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def packages_of(orchestration: Orchestration) -> tuple[str, ...]:
-    """Return the top-level modules that the generated ones import, and that have to be installed.
+def packages_of(orchestrations: Iterable[Orchestration]) -> tuple[str, ...]:
+    """Return the top-level modules that generated ones import, and that have to be installed.
 
     Prefect's server starts with some versions of fastapi only, and Prefect names no limit.
     """
-    runner = RUNNERS.get(orchestration.runner)
-    own = ("prefect", "fastapi")
-    return own if runner is None else tuple(dict.fromkeys([*own, runner.module.split(".")[0]]))
+    runners = [RUNNERS.get(each.runner) for each in orchestrations]
+    modules = [runner.module.split(".")[0] for runner in runners if runner is not None]
+    return tuple(dict.fromkeys(["prefect", "fastapi", *modules]))
 
 
 def _parsed(code: str, name: str) -> str:

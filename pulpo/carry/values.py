@@ -67,9 +67,8 @@ _OPAQUE = frozenset(["object", "TypeAdapter", "Struct", "itemgetter", "attrgette
 
 def keeps_to_itself(value: object) -> bool:
     """Tell whether a value has settings that no text shows and that nothing compares: a logger."""
-    return type(value).__module__.split(".")[0] in (
-        *("logging", "contextvars", "_contextvars", "threading", "_thread"),
-    )
+    package = type(value).__module__.split(".")[0]
+    return package in ("logging", "contextvars", "_contextvars", "threading", "_thread")
 
 
 def type_name(value: object) -> str:
