@@ -6,13 +6,14 @@ import keyword
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
-from .dataflow import Binding, DataFlowGraph, Link, Result, build_graph, topological_stages
+from .dataflow import Binding, DataFlowGraph, Head, build_graph, topological_stages
 from .errors import Problem, UnknownNameError, UsageError, did_you_mean
 from .names import snake_case
-from .operations import NO_DEFAULT, Operation, Output, Port
+from .operations import NO_DEFAULT, Operation, Port
 from .plan import (
     Argument,
     Edge,
@@ -199,13 +200,19 @@ class _Group:
     names: list[str] = field(default_factory=list)
     uses: _Uses = field(default_factory=lambda: _Uses())
     #: The flow parameter that carries each result from outside.
-    carried: dict[Result, FromParameter] = field(default_factory=dict)
+    carried: dict[_Result, FromParameter] = field(default_factory=dict)
+    #: Where its steps have each result from, once that was asked for.
+    sources: dict[_Result, FromParameter | FromResult] = field(default_factory=dict)
 
 
 #: Makes a named tuple of a tuple in half the time of calling its class.
 _tuple = tuple.__new__
-#: A flow that is still to be split: with the way down to each operation, and the edges inside.
-_Split = tuple[_Group, Sequence[tuple[str, ...]], list[tuple[int, int]]]
+#: The place of an operation stands for its result; in a returned tuple, with the item's index.
+_Result = int | tuple[int, int]
+#: Which way goes down to each operation, by its number; the first way is no way at all.
+_Ways = Sequence[int]
+#: A flow that is still to be split: with the ways in it, and the edges inside.
+_Split = tuple[_Group, _Ways, list[tuple[int, int]]]
 
 
 @dataclass(slots=True)
@@ -213,7 +220,9 @@ class _Uses:
     """What a flow needs from outside, in order of first use."""
 
     parameters: dict[str, Parameter] = field(default_factory=dict)
-    values: dict[Result, tuple[Output, Port]] = field(default_factory=dict)
+    values: dict[_Result, Head] = field(default_factory=dict)
+    #: The first port that takes a value whose own type is not written down.
+    ports: dict[_Result, Port] = field(default_factory=dict)
 
 
 class _Compiler:
@@ -226,23 +235,24 @@ class _Compiler:
         self.runner = runner
         self.flat = flat
         self.names = graph.names
+        self.parents = [operation.group for operation in self.operations]
         self.problems: list[Problem] = list(graph.problems)
         self.errors: list[Problem] = []
-        self.bindings: list[list[Binding]] = [[] for _ in self.operations]
-        self.missing: dict[int, set[str]] = {}
-        for binding in graph.bindings:
-            self.bindings[binding.operation].append(binding)
-            if binding.how == "missing":
-                self.missing.setdefault(binding.operation, set()).add(binding.port.name)
+        self.bindings = graph.bindings
+        self.missing = graph.missing
         self.knots = _loops(graph)
         self.in_loop = {place for knot in self.knots for place in knot}
         self.whole = len(chosen) == len(self.operations)
         self.consumers = self._consumers()
         #: The one `Value` of each result, however many flows it goes through.
         self.values = [_tuple(Value, (name, None)) for name in self.names]
-        self.items: dict[Result, Value] = {}
+        self.items: dict[_Result, Value] = {}
         self.parameters = self._parameters()
+        #: The flow of what has no group, when that is everything: only its name is another.
+        self.twin: _Group | None = None
         self.flow_names: dict[str, str] = {}
+        #: The groups with a flow on each way down from the main flow.
+        self.ways: list[tuple[str, ...]] = [()]
         #: How many operations are in each group, wanted or not.
         self.sizes: Counter[str] = Counter()
 
@@ -250,9 +260,11 @@ class _Compiler:
         groups = self._groups()
         self.errors = [problem for problem in self._problems() if problem.severity == "error"]
         flows = [self._flow(group) for group in groups]
+        if self.twin:
+            flows.append(replace(flows[-1], name=STANDALONES, doc=self._doc(self.twin)))
         order = {"error": 0, "warning": 1, "note": 2}
         return Orchestration(
-            operations=tuple([self._node(place) for place in self.chosen]),
+            operations=self._nodes(),
             edges=self._edges(),
             flows=tuple(flows),
             problems=tuple(sorted(self._problems(), key=lambda problem: order[problem.severity])),
@@ -261,14 +273,13 @@ class _Compiler:
 
     def _consumers(self) -> Sequence[Sequence[int]]:
         """Return for each operation the wanted ones that take its results."""
-        links = self.graph.links
-        if self.whole and not any(link.kind == "order" for link in links):
+        if self.whole and not self.graph.orders:
             return self.graph.feeds
         consumers: list[list[int]] = [[] for _ in self.operations]
-        wanted = set(self.chosen)
-        for link in links:
-            if link.kind != "order" and link.target in wanted:
-                consumers[link.source].append(link.target)
+        for place in self.chosen:
+            for binding in self.bindings[place]:
+                for source, _ in binding.heads:
+                    consumers[source].append(place)
         return consumers
 
     def _problems(self) -> list[Problem]:
@@ -298,8 +309,8 @@ class _Compiler:
                     continue
                 name = port.name
                 if port.model is not None:
-                    self._note_missing(operation, port, nearest.get(port.model.name, ""))
-                    name = snake_case(port.model.name)
+                    self._note_missing(operation, port, nearest.get(port.takes, ""))
+                    name = snake_case(port.takes)
                 kinds = uses.setdefault(name, {})
                 kinds.setdefault(_identity(port, keys), []).append((place, port))
         shared = {name for name, kinds in uses.items() if len(kinds) == 1 and not _refused(name)}
@@ -327,10 +338,10 @@ class _Compiler:
             return {}
         known = dict.fromkeys(o.model.name for each in self.operations for o in each.outputs)
         absent = dict.fromkeys(
-            port.model.name
+            port.takes
             for place, names in self.missing.items()
             for port in self.operations[place].takes
-            if port.model is not None and port.name in names
+            if port.name in names
         )
         if len(absent) * len(known) > _COMPARED:  # they are not all misspelt
             return {}
@@ -340,7 +351,7 @@ class _Compiler:
         }
 
     def _note_missing(self, operation: Operation, port: Port, nearest: str) -> None:
-        model = port.model.name if port.model else ""
+        model = port.takes
         name = snake_case(model)
         self.problems.append(
             Problem(
@@ -365,21 +376,25 @@ class _Compiler:
             return []
         main = _Group("", MAIN, everything)
         found: list[_Group] = []
-        paths: Sequence[tuple[str, ...]] = self._paths()
+        ways: _Ways = self._find_ways()
         links = self._links()
         if self.runner != "async" and not self.flat:
-            return self._side_by_side(main, paths, links)
+            return self._side_by_side(main, ways, links)
         if self.flat:
-            paths = [()] * len(paths)
-        todo: list[_Split] = [(main, paths, links)]
+            ways = [0] * len(ways)
+        todo: list[_Split] = [(main, ways, links)]
         while todo:
-            group, depth_paths, inner = todo.pop()
+            group, ways, inner = todo.pop()
             found.append(group)
-            todo.extend(self._split(group, depth_paths, inner))
+            todo.extend(self._split(group, ways, inner))
         found.reverse()
         if not self.flat:
-            found += self._alone(paths, links)
+            found += self._alone(main, ways, links)
         return found
+
+    def _loose(self) -> list[int]:
+        """Return the operations without a group, wanted or not."""
+        return [place for place, parent in enumerate(self.parents) if not parent]
 
     def _links(self) -> list[tuple[int, int]]:
         """Return who follows whom, without what is in a loop."""
@@ -396,96 +411,82 @@ class _Compiler:
         wanted = set(self.chosen)
         return [(s, t) for s, t in links if s in wanted and t in wanted]
 
-    def _alone(
-        self, paths: Sequence[tuple[str, ...]], links: list[tuple[int, int]]
-    ) -> list[_Group]:
-        standalones = [place for place in self.chosen if "." not in self.operations[place].name]
+    def _alone(self, main: _Group, ways: _Ways, links: list[tuple[int, int]]) -> list[_Group]:
+        standalones = [place for place in self.chosen if not self.parents[place]]
         if not standalones:
+            return []
+        if len(standalones) == len(main.places):
+            self.twin = replace(main, name=STANDALONES)
             return []
         alone = _Group("", STANDALONES, standalones)
         inside = set(standalones)
-        self._split(alone, paths, [(s, t) for s, t in links if s in inside and t in inside])
+        self._split(alone, ways, [(s, t) for s, t in links if s in inside and t in inside])
         return [alone]
 
     def _side_by_side(
-        self, main: _Group, paths: Sequence[tuple[str, ...]], links: list[tuple[int, int]]
+        self, main: _Group, ways: _Ways, links: list[tuple[int, int]]
     ) -> list[_Group]:
         """Return the flows when each calls all of its operations itself."""
         members: dict[str, list[int]] = {}
         for place in self.chosen:
-            for path in paths[place]:
+            for path in self.ways[ways[place]]:
                 members.setdefault(path, []).append(place)
         groups = [_Group(path, self.flow_names[path], places) for path, places in members.items()]
         groups = [*reversed(groups), main]
-        nowhere: list[tuple[str, ...]] = [()] * len(self.operations)
+        nowhere = [0] * len(self.operations)
         for group in groups:
             inside = set(group.places)
             inner = [(s, t) for s, t in links if s in inside and t in inside]
             self._split(group, nowhere, inner)
-        return [*groups, *self._alone(nowhere, links)]
+        return [*groups, *self._alone(main, nowhere, links)]
 
-    def _paths(self) -> list[tuple[str, ...]]:
-        """Return, for each operation, the groups with a flow on its way down from the main flow.
+    def _find_ways(self) -> list[int]:
+        """Return, for each operation, the number of its way down from the main flow.
 
         A flow is called, and exists, for all operations alike: a selection changes neither.
         """
-        parents = [name.rpartition(".")[0] for name in self.names]
-        chains = {parent: _prefixes(parent) for parent in dict.fromkeys(parents)}
-        below: Counter[str] = Counter()
-        for parent, count in Counter(parents).items():
+        parents = self.parents
+        sizes = Counter(parents)
+        chains = {parent: _prefixes(parent) for parent in sizes}
+        below = self.sizes
+        for parent, count in sizes.items():
             for prefix in chains[parent]:
                 below[prefix] += count
-        self.sizes = below
-        taken = {MAIN, STANDALONES, *(o.name.lower() for o in self.operations if "." not in o.name)}
+        taken = {MAIN, STANDALONES, *(self.names[place].lower() for place in self._loose())}
         for prefix in below:
             if "." not in prefix or below[prefix] > 1:
                 name = _free(f"{prefix.replace('.', '_')}_flow", taken)
                 taken.add(name.lower())  # files that differ in case only collide on some systems
                 self.flow_names[prefix] = name
-        ways = {
-            parent: tuple(prefix for prefix in chain if prefix in self.flow_names)
-            for parent, chain in chains.items()
-        }
-        return [ways[parent] for parent in parents]
+        numbers = {"": 0}
+        for parent, chain in chains.items():
+            if parent:
+                numbers[parent] = len(self.ways)
+                self.ways.append(tuple(prefix for prefix in chain if prefix in self.flow_names))
+        return [numbers[parent] for parent in parents]
 
-    def _split(
-        self, group: _Group, paths: Sequence[tuple[str, ...]], links: list[tuple[int, int]]
-    ) -> list[_Split]:
+    def _split(self, group: _Group, ways: _Ways, links: list[tuple[int, int]]) -> list[_Split]:
         """Find a flow's children and their stages; return the subflows to split next."""
         while True:
-            self._gather(group, paths)
-            rep, count = group.rep, len(group.children)
-            lifted: dict[tuple[int, int], None] = {}
-            inner: dict[int, list[tuple[int, int]]] = {}
-            for link in links:
-                source, target = rep[link[0]], rep[link[1]]
-                if source != target:
-                    lifted[source, target] = None
-                elif source in inner:
-                    inner[source].append(link)
-                else:
-                    inner[source] = [link]
-            needs: list[list[int]] = [[] for _ in range(count)]
-            feeds: list[list[int]] = [[] for _ in range(count)]
-            for source, target in lifted:
-                needs[target].append(source)
-                feeds[source].append(target)
-            group.needs = needs
-            group.stages, stuck = topological_stages(needs, feeds)
-            if not stuck or not self._dissolve(group, stuck, list(lifted)):
+            self._gather(group, ways)
+            feeds, inner = _lift(group, links)
+            group.stages, stuck = topological_stages(group.needs, feeds)
+            if not stuck or not self._dissolve(group, stuck):
                 break
         names = self.names
         group.names = [names[c] if isinstance(c, int) else c.name for c in group.children]
         return [
-            (child, paths, inner.get(number, []))
+            (child, ways, inner.get(number, []))
             for number, child in enumerate(group.children)
             if isinstance(child, _Group)
         ]
 
-    def _gather(self, group: _Group, paths: Sequence[tuple[str, ...]]) -> None:
+    def _gather(self, group: _Group, ways: _Ways) -> None:
         """Find a flow's children: its own operations, and the subflows that hold the others."""
-        ways = dict.fromkeys([paths[place] for place in group.places])
-        owners = {path: _owner(path, group.path, group.dissolved) for path in ways}
+        owners = {
+            way: _owner(self.ways[way], group.path, group.dissolved)
+            for way in dict.fromkeys([ways[place] for place in group.places])
+        }
         if not any(owners.values()):
             group.children = list(group.places)
             group.rep = {place: number for number, place in enumerate(group.places)}
@@ -493,8 +494,15 @@ class _Compiler:
         flows: dict[str, tuple[int, _Group]] = {}
         children: list[int | _Group] = []
         rep: dict[int, int] = {}
+        homes: dict[int, tuple[int, list[int]]] = {}
         for place in group.places:
-            path = owners[paths[place]]
+            way = ways[place]
+            if way in homes:
+                number, places = homes[way]
+                rep[place] = number
+                places.append(place)
+                continue
+            path = owners[way]
             if not path:
                 rep[place] = len(children)
                 children.append(place)
@@ -502,16 +510,18 @@ class _Compiler:
             if path not in flows:
                 flows[path] = len(children), _Group(path, self.flow_names[path], [])
                 children.append(flows[path][1])
-            rep[place], flow = flows[path]
+            number, flow = flows[path]
+            homes[way] = number, flow.places
+            rep[place] = number
             flow.places.append(place)
         group.children, group.rep = children, rep
 
-    def _dissolve(self, group: _Group, stuck: list[int], lifted: list[tuple[int, int]]) -> bool:
+    def _dissolve(self, group: _Group, stuck: list[int]) -> bool:
         """Run the groups of a loop inside the flow; return whether there were any."""
         import networkx
 
         inside = set(stuck)
-        knots = networkx.DiGraph((s, t) for s, t in lifted if s in inside and t in inside)
+        knots = networkx.DiGraph((s, t) for t in stuck for s in group.needs[t] if s in inside)
         changed = False
         for knot in networkx.strongly_connected_components(knots):
             inside_knot = [group.children[number] for number in sorted(knot)]
@@ -545,19 +555,18 @@ class _Compiler:
     def _flow(self, group: _Group) -> FlowDefinition:
         group.covered = set(group.places)
         group.uses = self._uses(group)
-        group.carried = {
-            value: _tuple(FromParameter, (name, True))
-            for value, name in self._value_names(group.uses).items()
-        }
+        group.carried = self._carry(group.uses)
+        group.sources = {**group.carried}
         names, children = group.names, group.children
         ordered = [number for stage in group.stages for number in stage]
+        flows = {n for n, child in enumerate(children) if not isinstance(child, int)}
         covers = tuple([self.names[place] for place in group.places])
         blocked = self._blocking(covers)
         return FlowDefinition(
             name=group.name,
             hierarchy_path=group.path,
-            operations=tuple([names[n] for n in ordered if isinstance(children[n], int)]),
-            subflows=tuple([names[n] for n in ordered if not isinstance(children[n], int)]),
+            operations=tuple([names[n] for n in ordered if n not in flows]),
+            subflows=tuple([names[n] for n in ordered if n in flows]),
             parallel_groups=tuple([tuple([names[n] for n in stage]) for stage in group.stages]),
             parameters=self._flow_parameters(group),
             steps=() if blocked else self._steps(group),
@@ -590,7 +599,7 @@ class _Compiler:
         if group.name == MAIN and not group.path:
             what, whole = "everything", len(self.names)
         elif not group.path:
-            what, whole = "the operations without a group", sum("." not in n for n in self.names)
+            what, whole = "the operations without a group", len(self._loose())
         if len(group.places) == whole:
             return f"Run {what}."
         names = [self.names[place] for place in group.places]
@@ -611,97 +620,106 @@ class _Compiler:
         covered, values = group.covered, uses.values
         if len(covered) == len(self.operations):
             return uses
-        needs, inside = self.graph.needs, covered.issuperset
+        needs, known = self.graph.needs, covered.copy()
         for place in group.places:
-            if inside(needs[place]):
+            if known.issuperset(needs[place]):
                 continue
-            for _, port, _, _, heads in self.bindings[place]:
-                for source, output in heads:
-                    if source not in covered:
-                        value = source, output.index
+            for port, _, heads in self.bindings[place]:
+                for head in heads:
+                    source, output = head
+                    if source not in known:
+                        index = output.index
+                        value = source if index is None else (source, index)
                         if value not in values:
-                            values[value] = output, port
+                            values[value] = head
+                            if output.annotation is None:
+                                uses.ports[value] = port
+                            if index is None:
+                                known.add(source)
         return uses
 
-    def _value_names(self, uses: _Uses) -> dict[Result, str]:
+    def _carry(self, uses: _Uses) -> dict[_Result, FromParameter]:
         """Name the parameters for others' results: by model if that is one, else by operation."""
-        wanted = {value: output.parameter for value, (output, _) in uses.values.items()}
+        wanted = {value: head[1].parameter for value, head in uses.values.items()}
         taken = set(uses.parameters)
-        alone = set(wanted.values())
+        alone = {parameter.name for parameter in wanted.values()}
         if len(alone) == len(wanted) and alone.isdisjoint(taken) and not any(map(_refused, alone)):
             return wanted
-        names: dict[Result, str] = {}
-        shared = Counter(wanted.values())
-        for value, name in wanted.items():
-            place, index = value
+        shared = Counter([parameter.name for parameter in wanted.values()])
+        for value, (place, output) in uses.values.items():
+            name = output.parameter.name
             if shared[name] > 1 or name in taken or _refused(name):
-                item = "" if index is None else name
+                item = "" if output.index is None else name
                 name = _full_name(self.operations[place].name, item, taken)
+                wanted[value] = FromParameter(name, True)
             taken.add(name)
-            names[value] = name
-        return names
+        return wanted
 
     def _flow_parameters(self, group: _Group) -> tuple[Parameter, ...]:
-        uses = group.uses
-        carried = [
-            Parameter(
-                group.carried[value].name,
-                self._type_of(value, output) or self._same_shape(value, output, port),
-                None,
-                True,
-                self._value(*value),
-                output.model.name,
-            )
-            for value, (output, port) in uses.values.items()
-        ]
+        uses, maps, operations = group.uses, self.graph.maps, self.operations
+        carried = []
+        for value, own in group.carried.items():
+            place, output = head = uses.values[value]
+            parameter = operations[place].carried(output)
+            if parameter.annotation is None or maps:
+                text = self._type_of(head) or self._same_shape(head, uses.ports.get(value))
+                parameter = parameter._replace(annotation=text)
+            if own is not output.parameter:
+                parameter = parameter._replace(name=own.name)
+            carried.append(parameter)
         given = list(uses.parameters.values())
         required = [p for p in given if p.default is None]
         return (*carried, *required, *(p for p in given if p.default is not None))
 
     def _returns(self, group: _Group) -> list[int]:
-        operations, consumers, whole = self.operations, self.consumers, group.covered.issuperset
+        operations, consumers, inside = self.operations, self.consumers, group.covered.issuperset
         return [
             place
             for place in group.places
-            if operations[place].gives_value and not (consumers[place] and whole(consumers[place]))
+            if not ((takers := consumers[place]) and inside(takers))
+            and operations[place].gives_value
         ]
 
     def _steps(self, group: _Group) -> tuple[Step, ...]:
         steps: list[Step] = []
         tagged = self.flat or self.runner != "async" or bool(group.dissolved)
+        names, children, operations = group.names, group.children, self.operations
+        tags: dict[str, str] = {}
         for stage, numbers in enumerate(group.stages):
             for number in numbers:
-                child = group.children[number]
+                child = children[number]
                 after: tuple[str, ...] = ()
                 if isinstance(child, int):
                     kind, arguments = "task", self._task_arguments(group, child)
-                    tag = self._tag(group, child) if tagged else ""
-                    if not self.operations[child].simple:  # else it needs what it takes
+                    tag = self._tag(group, child, tags) if tagged else ""
+                    if not operations[child].simple:  # else it needs what it takes
                         after = self._after(group, number, arguments)
                 else:
                     kind, arguments, tag = "flow", self._subflow_arguments(group, child), ""
                     after = self._after(group, number, arguments)
-                made = (kind, group.names[number], tuple(arguments), after, stage, tag)
+                made = (kind, names[number], tuple(arguments), after, stage, tag)
                 steps.append(_tuple(Step, made))
         return tuple(steps)
 
     # - many -
 
-    def _is_many(self, place: int, output: Output) -> bool:
+    def _is_many(self, head: Head) -> bool:
         """Return whether a result is many, as such or since its operation runs per element."""
-        return output.many or place in self.graph.maps
+        return head[1].many or head[0] in self.graph.maps
 
-    def _type_of(self, value: tuple[int, int | None], output: Output) -> Text | None:
+    def _type_of(self, head: Head) -> Text | None:
         """Return the annotation of a result, of which there are many when it is mapped."""
+        place, output = head
         text = output.annotation
-        if text is None or output.many or value[0] not in self.graph.maps:
+        if text is None or output.many or place not in self.graph.maps:
             return text
         return Text(f"list[{text.text}]", text.names)
 
-    def _same_shape(self, value: tuple[int, int | None], output: Output, port: Port) -> Text | None:
+    def _same_shape(self, head: Head, port: Port | None) -> Text | None:
         """The port's own annotation, where the value reaches it as it is."""
-        alike = not self._is_many(value[0], output) and port.shape == "one"
-        return port.annotation if alike else None
+        if port is None or port.shape != "one" or self._is_many(head):
+            return None
+        return port.annotation
 
     def _after(self, group: _Group, number: int, arguments: list[Argument]) -> tuple[str, ...]:
         """Return the steps that this one waits for without taking their results."""
@@ -719,29 +737,32 @@ class _Compiler:
         names = [group.names[need] for need in sorted(needs)]
         return tuple(name for name in names if name not in fed)
 
-    def _tag(self, group: _Group, place: int) -> str:
+    def _tag(self, group: _Group, place: int, known: dict[str, str]) -> str:
         """Return the group of an operation that runs outside of its group's flow."""
-        parent = self.names[place].rpartition(".")[0]
-        loose = (
-            self.flat or self.runner != "async" or not group.dissolved.isdisjoint(_prefixes(parent))
-        )
-        return parent if loose else ""
+        parent = self.parents[place]
+        if parent not in known:
+            side_by_side = self.flat or self.runner != "async"
+            loose = side_by_side or not group.dissolved.isdisjoint(_prefixes(parent))
+            known[parent] = parent if loose else ""
+        return known[parent]
 
     def _task_arguments(self, group: _Group, place: int) -> list[Argument]:
-        arguments: list[Argument] = []
         given = self.parameters.get(place)
+        arguments: list[Argument] = []
         if not given and not self.operations[place].asks:
-            covered = group.covered
+            known, new = group.sources, _tuple
             for binding in self.bindings[place]:
-                _, port, _, how, heads = binding
-                if how != "one" or heads[0][1].index is not None:
-                    source = self._bound(group, binding)
-                elif (head := heads[0][0]) in covered:  # nearly all are like that
-                    step = group.names[group.rep[head]]
-                    source = _tuple(FromResult, (step, self.values[head]))
+                port, how, heads = binding
+                source: Source
+                if how == "one":  # nearly all are like that
+                    result, output = heads[0]
+                    if output.index is None and result in known:
+                        source = known[result]
+                    else:
+                        source = self._source(group, _result(heads[0]))
                 else:
-                    source = group.carried[head, None]
-                arguments.append(_tuple(Argument, (port.name, source)))
+                    source = self._bound(group, binding)
+                arguments.append(new(Argument, (port.name, source)))
             return arguments
         given = given or {}
         bindings = iter(self.bindings[place])  # one for each data port, in their order
@@ -758,35 +779,37 @@ class _Compiler:
     def _bound(self, group: _Group, binding: Binding) -> Source:
         if not binding.heads:
             return Nothing()
+        results = [_result(head) for head in binding.heads]
         if binding.how == "one":
-            head = binding.heads[0]
-            return self._source(group, head[0], head[1].index)
-        items = [self._source(group, place, output.index) for place, output in binding.heads]
-        many = [self._is_many(place, output) for place, output in binding.heads]
+            return self._source(group, results[0])
+        items = [self._source(group, result) for result in results]
+        many = [self._is_many(head) for head in binding.heads]
         optional = [output.optional for _, output in binding.heads]
         a_list = many[0] and not optional[0] and not binding.heads[0][1].sequence
         if len(items) == 1 and a_list:
             return items[0]  # many into a list passes whole
         return FromList(tuple(items), tuple(many), tuple(optional))
 
-    def _source(self, group: _Group, place: int, index: int | None) -> FromParameter | FromResult:
-        if place not in group.covered:
-            return group.carried[place, index]
-        value = self.values[place] if index is None else self._value(place, index)
-        return _tuple(FromResult, (group.names[group.rep[place]], value))
+    def _source(self, group: _Group, result: _Result) -> FromParameter | FromResult:
+        """Return what a step takes a result from; what comes from outside is known already."""
+        source = group.sources.get(result)
+        if source is None:
+            step = group.names[group.rep[result if isinstance(result, int) else result[0]]]
+            source = group.sources[result] = _tuple(FromResult, (step, self._value(result)))
+        return source
 
-    def _value(self, place: int, index: int | None) -> Value:
-        if index is None:
-            return self.values[place]
-        key = place, index
-        if key not in self.items:
-            self.items[key] = Value(self.names[place], index)
-        return self.items[key]
+    def _value(self, result: _Result) -> Value:
+        if isinstance(result, int):
+            return self.values[result]
+        if result not in self.items:
+            self.items[result] = Value(self.names[result[0]], result[1])
+        return self.items[result]
 
     def _subflow_arguments(self, group: _Group, child: _Group) -> list[Argument]:
+        known = group.sources
         arguments = [
-            _tuple(Argument, (parameter.name, self._source(group, *value)))
-            for value, parameter in child.carried.items()
+            _tuple(Argument, (parameter.name, known.get(result) or self._source(group, result)))
+            for result, parameter in child.carried.items()
         ]
         arguments += [
             Argument(name, FromParameter(name, parameter.by_reference))
@@ -795,6 +818,11 @@ class _Compiler:
         return arguments
 
     # - nodes and edges, for pictures and messages -
+
+    def _nodes(self) -> tuple[Node, ...]:
+        if not self.missing and not self.graph.maps:
+            return tuple([self.operations[place].node for place in self.chosen])
+        return tuple([self._node(place) for place in self.chosen])
 
     def _node(self, place: int) -> Node:
         node = self.operations[place].node
@@ -813,19 +841,23 @@ class _Compiler:
         return node._replace(ports=tuple(ports), outputs=tuple(outputs))
 
     def _edges(self) -> tuple[Edge, ...]:
-        names, maps = self.names, self.graph.maps
-        links: Iterable[Link] = self.graph.links
-        if not self.whole:
-            wanted = set(self.chosen)
-            links = [e for e in links if e.source in wanted and e.target in wanted]
+        names, maps, orders, new = self.names, self.graph.maps, self.graph.orders, _tuple
+        wanted = () if self.whole else set(self.chosen)
         edges = []
-        for source, target, port, model, kind, output in links:
-            index, many = None, False
-            if output is not None:
-                index, many = output.index, output.many or source in maps
-            edges.append(
-                _tuple(Edge, (names[source], names[target], port, model, kind, index, many))
-            )
+        for place in self.chosen:
+            target = names[place]
+            for port, how, heads in self.bindings[place]:
+                name, model = port.name, port.takes
+                kind = "candidate" if how == "ambiguous" else "data"
+                for source, output in heads:
+                    if not wanted or source in wanted:
+                        many = output.many or source in maps
+                        made = names[source], target, name, model, kind, output.index, many
+                        edges.append(new(Edge, made))
+            if place in orders:
+                for source, model in orders[place]:
+                    if not wanted or source in wanted:
+                        edges.append(Edge(names[source], target, "", model, "order"))
         return tuple(edges)
 
 
@@ -841,6 +873,43 @@ def _loops(graph: DataFlowGraph) -> list[list[int]]:
         for knot in networkx.strongly_connected_components(knots)
         if len(knot) > 1 or any(knots.has_edge(n, n) for n in knot)
     ]
+
+
+def _result(head: Head) -> _Result:
+    place, output = head
+    return place if output.index is None else (place, output.index)
+
+
+def _lift(
+    group: _Group, links: list[tuple[int, int]]
+) -> tuple[list[list[int]], dict[int, list[tuple[int, int]]]]:
+    """Find what each child needs; return what each feeds, and the edges inside of each."""
+    rep, count = group.rep, len(group.children)
+    needs: list[list[int]] = [[] for _ in range(count)]
+    feeds: list[list[int]] = [[] for _ in range(count)]
+    inner: dict[int, list[tuple[int, int]]] = {}
+    group.needs = needs
+    if count == 1:
+        inner[0] = links
+    elif count == len(group.places):  # one operation in each: no two edges become one
+        for place, other in links:
+            source, target = rep[place], rep[other]
+            needs[target].append(source)
+            feeds[source].append(target)
+    else:
+        known: set[int] = set()
+        for link in links:
+            source, target = rep[link[0]], rep[link[1]]
+            if source == target:
+                if source in inner:
+                    inner[source].append(link)
+                else:
+                    inner[source] = [link]
+            elif (pair := source * count + target) not in known:
+                known.add(pair)
+                needs[target].append(source)
+                feeds[source].append(target)
+    return feeds, inner
 
 
 def _prefixes(group: str) -> list[str]:
@@ -867,6 +936,7 @@ def _waits(group: _Group) -> bool:
     return True
 
 
+@cache  # it is asked for each value that goes into a flow, again and again
 def _refused(name: str) -> bool:
     return name in _REFUSED or name.startswith(_REFUSED_STARTS)
 
@@ -883,8 +953,7 @@ def _identity(port: Port, keys: dict[str, str]) -> Any:
     default = port.default_text.text if port.default_text else ""
     default += _plain_repr(port.default)
     if port.model is not None:
-        name = port.model.name
-        return port.model.key or keys.get(name, name), port.shape == "all", default
+        return port.model.key or keys.get(port.takes, port.takes), port.shape == "all", default
     # The text alone would take two classes of one name, from two modules, for the same.
     text = port.annotation.text if port.annotation else ""
     return text, _plain_repr(port.type), default
@@ -903,7 +972,7 @@ def _parameter(name: str, port: Port, annotation: Text | None) -> Parameter:
         annotation=annotation,
         default=default,
         by_reference=port.model is not None,
-        model=port.model.name if port.model is not None else "",
+        model=port.takes,
     )
 
 

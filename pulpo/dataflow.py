@@ -25,14 +25,13 @@ Result = tuple[int, int | None]
 
 
 class Link(NamedTuple):
-    """One edge, by place in the list of operations; ``index`` is the item of a returned tuple."""
+    """One edge, by place in the list of operations."""
 
     source: int
     target: int
     port: str
     model: str
     kind: str  # "data", "order" or "candidate"
-    output: Output | None
 
 
 class Binding(NamedTuple):
@@ -42,11 +41,14 @@ class Binding(NamedTuple):
     (nobody produces the model) or ``"ambiguous"``.
     """
 
-    operation: int
     port: Port
-    model: str
     how: str
     heads: tuple[tuple[int, Output], ...]
+
+    @property
+    def kind(self) -> str:
+        """What edges it makes: ``"data"``, or ``"candidate"`` while it is not settled."""
+        return "candidate" if self.how == "ambiguous" else "data"
 
 
 class DataFlowGraph:
@@ -58,10 +60,14 @@ class DataFlowGraph:
     ----------
     operations
         The operations, in registration order.
-    links
-        The edges, in the order of the operations that need them.
     bindings
-        What each data port gets.
+        What each data port of each operation gets.
+    orders
+        What an operation only comes after: the places of others, each with the model by which.
+    needs, feeds
+        Where the edges of each operation come from, and where they go, each neighbour once.
+    missing
+        The ports of each operation whose model nobody produces.
     problems
         What could not be settled, or deserves a word.
     maps
@@ -71,46 +77,51 @@ class DataFlowGraph:
         one by one. Results of one origin can be taken in step.
     """
 
-    def __init__(
-        self,
-        operations: list[Operation],
-        links: list[Link],
-        bindings: list[Binding],
-        problems: list[Problem],
-        places: dict[str, int],
-    ) -> None:
-        self.operations = operations
-        self.links = links
-        self.bindings = bindings
-        self.problems = problems
-        self._places = places
-        self.needs, self.feeds = _both_ways(links, len(operations))
+    def __init__(self, binder: _Binder) -> None:
+        self.operations = binder.operations
+        self.bindings = binder.bindings
+        self.orders = binder.orders
+        self.needs, self.feeds = binder.needs, binder.feeds
+        self.missing = binder.missing
+        self.problems = binder.problems
+        self._places = binder.place
         #: What each operation comes after, which is what it needs ...
         self.follows = self.needs
         self.stages, self.stuck = topological_stages(self.needs, self.feeds)
-        if self.stuck and any(link.kind == "candidate" for link in links):
+        if self.stuck and any(link.kind == "candidate" for link in self.links):
             # ... unless only an unsettled choice closes a loop, which is no loop yet.
-            firm = [link for link in links if link.kind != "candidate"]
-            self.follows, feeds = _both_ways(firm, len(operations))
+            self.follows, feeds = _both_ways(self._firm_links(), len(self.operations))
             self.stages, self.stuck = topological_stages(self.follows, feeds)
         self.maps: dict[int, tuple[str, ...]] = {}
         self.spread: dict[Result, Result] = {}
-        if any(output.many for operation in operations for output in operation.outputs):
+        if binder.many:
             self._map()
+
+    @property
+    def links(self) -> list[Link]:
+        """The edges, in the order of the operations that need them."""
+        links = []
+        for place, bindings in enumerate(self.bindings):
+            for each in bindings:
+                name, model, kind = each.port.name, each.port.takes, each.kind
+                links += [Link(source, place, name, model, kind) for source, _ in each.heads]
+            for source, model in self.orders.get(place, ()):
+                links.append(Link(source, place, "", model, "order"))
+        return links
+
+    def _firm_links(self) -> list[Link]:
+        return [link for link in self.links if link.kind != "candidate"]
 
     def _map(self) -> None:
         """Find out which operations run once per element, and what is many because of that."""
-        single: dict[int, list[Binding]] = {}
-        for binding in self.bindings:
-            if binding.how == "one" and binding.port.shape == "one":
-                single.setdefault(binding.operation, []).append(binding)
         for place in [place for stage in self.stages for place in stage]:
             operation = self.operations[place]
             origins: dict[str, Result] = {}
-            for binding in single.get(place, ()):
-                source, output = binding.heads[0]
-                if (source, output.index) in self.spread:
-                    origins[binding.port.name] = self.spread[source, output.index]
+            for port, how, heads in self.bindings[place]:
+                if how == "one" and port.shape == "one":
+                    source, output = heads[0]
+                    if (source, output.index) in self.spread:
+                        origins[port.name] = self.spread[source, output.index]
             if origins:
                 self.maps[place] = tuple(origins)
                 self._must_be_in_step(operation, origins)
@@ -134,7 +145,7 @@ class DataFlowGraph:
         ]
         first = next(iter(origins))
         other = next(port for port in origins if origins[port] != origins[first])
-        models = {port.name: port.model.name for port in operation.ports if port.model is not None}
+        models = {port.name: port.takes for port in operation.takes}
         skips = [self.operations[place].name for place, index in origins.values() if index == -1]
         left_out = f" ({skips[0]!r} leaves out elements that fail.)" if skips else ""
         self.problems.append(
@@ -157,7 +168,7 @@ class DataFlowGraph:
     @property
     def names(self) -> list[str]:
         """The names of the operations, in registration order."""
-        return [operation.name for operation in self.operations]
+        return list(self._places)
 
     def get_dependencies(self, name: str) -> list[str]:
         """Return the operations whose result ``name`` needs, or that it comes after."""
@@ -229,8 +240,8 @@ class DataFlowGraph:
         if not self.stuck:
             return []
         found = []
-        firm = [link for link in self.links if link.kind != "candidate"]
-        carried = {(link.source, link.target): link for link in reversed([*firm, *self.links])}
+        links = [*self._firm_links(), *self.links]
+        carried = {(link.source, link.target): link for link in reversed(links)}
         for loop in self.cycles():
             text = self.operations[loop[0]].name
             for here, there in zip(loop, [*loop[1:], loop[0]], strict=True):
@@ -287,12 +298,9 @@ def _both_ways(links: Iterable[Link], count: int) -> tuple[list[list[int]], list
     """Return for each node where its edges come from, and where they go, each neighbour once."""
     needs: list[list[int]] = [[] for _ in range(count)]
     feeds: list[list[int]] = [[] for _ in range(count)]
-    latest = [-1] * count  # the edges come in the order of their targets
-    for source, target, _, _, _, _ in links:
-        if latest[source] != target:
-            latest[source] = target
-            needs[target].append(source)
-            feeds[source].append(target)
+    for source, target in dict.fromkeys((link.source, link.target) for link in links):
+        needs[target].append(source)
+        feeds[source].append(target)
     return needs, feeds
 
 
@@ -379,37 +387,54 @@ class _Binder:
 
     def __init__(self, operations: list[Operation], places: dict[str, int]) -> None:
         self.operations = operations
-        self.links: list[Link] = []
-        self.bindings: list[Binding] = []
-        self.problems: list[Problem] = []
         self.place = places
-        self.keys = self._short_names()
-        self.producers: dict[str, list[Head]] = {}
+        self.problems: list[Problem] = []
+        self.bindings: list[Sequence[Binding]] = []
+        self.orders: dict[int, list[tuple[int, str]]] = {}
+        self.needs: list[list[int]] = []
+        self.feeds: list[list[int]] = [[] for _ in operations]
+        self.missing: dict[int, set[str]] = {}
+        #: Whether an operation gives many of a model, and whether one gives several models.
+        self.many = self.several = False
+        self.keys: dict[str, str] = {}
+        #: The heads of each model: where there is nothing to choose, one that is never None; and
+        #: where there is.
+        self.single: dict[str, tuple[Head, ...]] = {}
+        self.other: dict[str, Sequence[Head]] = {}
         self.transforms: dict[str, list[int]] = {}
         self.ordered: dict[tuple[int, str], list[Head]] = {}
         self._collect()
-        #: The final heads of each model, once the transforms have run.
-        self.heads = {key: tuple(heads) for key, heads in self.producers.items()}
 
     def graph(self) -> DataFlowGraph:
         by_target: dict[tuple[int, str], Binding] = {}
         for model in self.transforms:
             self._run_transforms(model, by_target)
+        feeds = self.feeds
         for place, operation in enumerate(self.operations):
-            if not (operation.simple and self._bind_simple(place, operation)):
-                self._bind_operation(place, operation, by_target)
-        graph = DataFlowGraph(self.operations, self.links, self.bindings, self.problems, self.place)
+            bindings = self._bind_simple(operation) if operation.simple else None
+            if bindings is None:
+                bindings = self._bind_operation(place, operation, by_target)
+                needs = [source for each in bindings for source, _ in each.heads]
+                needs += [source for source, _ in self.orders.get(place, ())]
+                needs = list(dict.fromkeys(needs))
+            else:
+                needs = [each[2][0][0] for each in bindings]  # the place of the only head
+                if self.several:
+                    needs = list(dict.fromkeys(needs))
+            self.bindings.append(bindings)
+            self.needs.append(needs)
+            for source in needs:
+                feeds[source].append(place)
+        graph = DataFlowGraph(self)
         self.problems.extend(graph.cycle_problems())
         return graph
 
     # - models -
 
-    def _short_names(self) -> dict[str, str]:
+    def _short_names(self, others: list[Operation]) -> dict[str, str]:
         """Map the short names that text may use to keys; two keys for one are an error if used."""
         texts: dict[str, list[Operation]] = {}
-        for operation in self.operations:
-            if operation.simple:
-                continue
+        for operation in others:
             for ref in _models_of(operation):
                 if not ref.key:
                     texts.setdefault(ref.name, []).append(operation)
@@ -439,29 +464,35 @@ class _Binder:
         return ref.key or self.keys.get(ref.name, ref.name)
 
     def _collect(self) -> None:
-        producers = self.producers
+        single, others = self.single, [each for each in self.operations if not each.simple]
+        self.keys = self._short_names(others) if others else {}
+        several: dict[str, list[Head]] = {}
         for place, operation in enumerate(self.operations):
-            if operation.simple:
-                for output in operation.outputs:
-                    key = output.model.key
-                    if key in producers:
-                        producers[key].append((place, output))
-                    else:
-                        producers[key] = [(place, output)]
-                continue
-            if not operation.outputs:
-                continue
-            takes = {self._key(port.model) for port in operation.ports if port.model is not None}
-            if operation.orders:
-                takes.update(self._key(ref) for ref in operation.orders)
-            for output in operation.outputs:
-                key = self._key(output.model)
+            outputs = operation.outputs
+            if len(outputs) > 1:
+                self.several = True
+            takes = () if operation.simple or not outputs else self._taken(operation)
+            for output in outputs:
+                if output.many:
+                    self.many = True
+                key = output.model.key or self._key(output.model)
                 if key in takes:  # a transform, even if it takes the model without a parameter
                     places = self.transforms.setdefault(key, [])
                     if not places or places[-1] != place:
                         places.append(place)
+                elif key in several:
+                    several[key].append((place, output))
+                elif key in single:
+                    several[key] = [*single.pop(key), (place, output)]
+                elif output.optional:
+                    several[key] = [(place, output)]
                 else:
-                    producers.setdefault(key, []).append((place, output))
+                    single[key] = ((place, output),)
+        self.other.update(several)
+
+    def _taken(self, operation: Operation) -> set[str]:
+        takes = [port.model for port in operation.takes if port.model is not None]
+        return {self._key(ref) for ref in (*takes, *operation.orders)}
 
     def _output(self, place: int, key: str) -> list[Head]:
         outputs = self.operations[place].outputs
@@ -469,9 +500,12 @@ class _Binder:
 
     # - heads -
 
+    def _heads(self, key: str) -> Sequence[Head]:
+        return self.single.get(key) or self.other.get(key, ())
+
     def _run_transforms(self, key: str, bound: dict[tuple[int, str], Binding]) -> None:
         """Let the transforms of one model bind among its heads, replacing what they took."""
-        heads = list(self.producers.get(key, ()))
+        heads = list(self._heads(key))
         for place in self.transforms[key]:
             operation = self.operations[place]
             took: list[Head] = []
@@ -486,64 +520,56 @@ class _Binder:
             heads = [head for head in heads if head not in took]
             heads.extend(self._output(place, key))
             heads.sort(key=lambda head: head[0])
-        self.heads[key] = tuple(heads)
+        self.single.pop(key, None)
+        self.other[key] = heads
 
     # - one operation -
 
-    def _bind_simple(self, place: int, operation: Operation) -> bool:
-        """Bind each port to the only head of its model; return False when there is another case."""
-        known = self.heads
-        bindings: list[Binding] = []
-        links: list[Link] = []
-        for port in operation.takes:
-            model = port.model
-            heads = known.get(model.key) if model is not None else None
-            if model is None or heads is None or len(heads) != 1:
-                return False
-            source, output = heads[0]
-            if output.optional and not port.optional:
-                return False
-            name = model.name
-            bindings.append(_tuple(Binding, (place, port, name, "one", heads)))
-            links.append(_tuple(Link, (source, place, port.name, name, "data", output)))
-        self.bindings += bindings
-        self.links += links
-        return True
+    def _bind_simple(self, operation: Operation) -> list[Binding] | None:
+        """Bind each port to the only head of its model; return None when there is another case."""
+        single = self.single
+        bindings = []
+        for port, key in operation.wants:
+            heads = single.get(key)
+            if heads is None:
+                return None
+            bindings.append(_tuple(Binding, (port, "one", heads)))
+        return bindings
 
     def _bind_operation(
         self, place: int, operation: Operation, bound: dict[tuple[int, str], Binding]
-    ) -> None:
-        links = self.links
+    ) -> list[Binding]:
+        bindings = []
         used: dict[tuple[int, int | None], str] = {}
-        data = False
-        for port in operation.ports:
+        for port in operation.takes:
             model = port.model
-            if model is None:
-                continue
-            data = True
+            assert model is not None
             key = model.key or self._key(model)
             binding = bound.get((place, port.name)) if bound else None
             if binding is None:
-                binding = self._bind(place, operation, port, key, self.heads.get(key, ()))
-            self.bindings.append(binding)
-            kind = "candidate" if binding.how == "ambiguous" else "data"
-            for source, output in binding.heads:
-                links.append(Link(source, place, port.name, model.name, kind, output))
+                binding = self._bind(place, operation, port, key, self._heads(key))
+            bindings.append(binding)
+            if binding.how == "missing":
+                self.missing.setdefault(place, set()).add(port.name)
             if binding.how == "one":
                 head = binding.heads[0]
                 first = used.setdefault((head[0], head[1].index), port.name)
                 if first != port.name:
                     self._warn_twice(operation, port, head, first)
         if operation.options.bind:
-            self._check_binds(operation, data)
+            self._check_binds(operation)
         for ref in operation.orders:
             key = self._key(ref)
             heads = self.ordered.get((place, key))
-            for source, _ in self.heads.get(key, ()) if heads is None else heads:
+            for source, _ in self._heads(key) if heads is None else heads:
                 if source != place:
-                    links.append(Link(source, place, "", ref.name, "order", None))
+                    self._order(source, place, ref.name)
         for after in operation.options.after:
             self._link_after(place, operation, after)
+        return bindings
+
+    def _order(self, source: int, place: int, model: str) -> None:
+        self.orders.setdefault(place, []).append((source, model))
 
     def _warn_twice(self, operation: Operation, port: Port, head: Head, other: str) -> None:
         source = self.operations[head[0]].name
@@ -576,9 +602,9 @@ class _Binder:
                 operation,
             )
         else:
-            self.links.append(Link(source, place, "", "", "order", None))
+            self._order(source, place, "")
 
-    def _check_binds(self, operation: Operation, data: bool) -> None:
+    def _check_binds(self, operation: Operation) -> None:
         ports = {port.name: port for port in operation.ports}
         for port_name, _ in operation.options.bind:
             port = ports.get(port_name)
@@ -600,7 +626,6 @@ class _Binder:
     def _bind(
         self, place: int, operation: Operation, port: Port, key: str, heads: Sequence[Head]
     ) -> Binding:
-        name = port.model.name if port.model else ""
         if operation.options.bind:
             wanted = [source for target, source in operation.options.bind if target == port.name]
             if wanted:
@@ -610,15 +635,15 @@ class _Binder:
         if not heads:
             absent = port.optional and (port.default is NO_DEFAULT or port.default is None)
             how = "none" if absent else "missing"
-            return Binding(place, port, name, how, ())
+            return Binding(port, how, ())
         if port.shape == "all":
-            return Binding(place, port, name, "list", tuple(heads))
+            return Binding(port, "list", tuple(heads))
         if len(heads) > 1:
             return self._choose(place, operation, port, heads)
         return self._single(place, operation, port, heads[0])
 
     def _single(self, place: int, operation: Operation, port: Port, head: Head) -> Binding:
-        name = port.model.name if port.model else ""
+        name = port.takes
         if head[1].optional and not port.optional and port.shape == "one" and not head[1].many:
             self._problem(
                 "may-be-absent",
@@ -629,12 +654,12 @@ class _Binder:
                 operation,
                 port.name,
             )
-        return Binding(place, port, name, "one", (head,))
+        return Binding(port, "one", (head,))
 
     def _bind_by_flag(
         self, place: int, operation: Operation, port: Port, key: str, wanted: list[str]
     ) -> Binding:
-        name = port.model.name if port.model else ""
+        name = port.takes
         chosen: list[Head] = []
         for source in wanted:
             giver = self.place.get(source, place)
@@ -652,10 +677,10 @@ class _Binder:
                     port.name,
                     tuple(givers),
                 )  # fmt: skip
-                return Binding(place, port, name, "ambiguous", ())
+                return Binding(port, "ambiguous", ())
             chosen.extend(given)
         if port.shape == "all" or (port.shape == "any" and len(chosen) > 1):
-            return Binding(place, port, name, "list", tuple(chosen))
+            return Binding(port, "list", tuple(chosen))
         if len(chosen) > 1:
             self._problem(
                 "bind-too-many",
@@ -666,7 +691,7 @@ class _Binder:
                 operation,
                 port.name,
             )
-            return Binding(place, port, name, "ambiguous", tuple(chosen))
+            return Binding(port, "ambiguous", tuple(chosen))
         return self._single(place, operation, port, chosen[0])
 
     def _givers(self, key: str) -> list[str]:
@@ -676,7 +701,7 @@ class _Binder:
     def _choose(
         self, place: int, operation: Operation, port: Port, heads: Sequence[Head]
     ) -> Binding:
-        name = port.model.name if port.model else ""
+        name = port.takes
         named = [head for head in heads if self._is_called(head, port.name)]
         if len(named) == 1:
             return self._single(place, operation, port, named[0])
@@ -694,7 +719,7 @@ class _Binder:
             )
             return self._single(place, operation, port, near)
         if port.shape == "any":
-            return Binding(place, port, name, "list", tuple(heads))
+            return Binding(port, "list", tuple(heads))
         candidates = tuple(dict.fromkeys(self.operations[head[0]].name for head in heads))
         givers = f"{len(candidates)} operations give one: {', '.join(candidates)}."
         fix = f"Say which: --bind {port.name}={candidates[0]}; or take all of them: "
@@ -709,7 +734,7 @@ class _Binder:
             port.name,
             candidates,
         )
-        return Binding(place, port, name, "ambiguous", tuple(heads))
+        return Binding(port, "ambiguous", tuple(heads))
 
     def _is_called(self, head: Head, name: str) -> bool:
         operation = self.operations[head[0]]

@@ -8,6 +8,7 @@ import functools
 import inspect
 import math
 import re
+import sys
 import textwrap
 import types
 import typing
@@ -19,7 +20,16 @@ from typing import Any, ForwardRef, Literal, Protocol, get_args, get_origin, run
 from .errors import DeclarationError, ModelError, did_you_mean
 from .models import Model, ModelRef, Shape, is_model, model_ref, shape_of, unaliased
 from .names import normal, parse_name, snake_case
-from .plan import Node, OutputPlan, PortPlan, TaskOptions, Text
+from .plan import (
+    FromParameter,
+    Node,
+    OutputPlan,
+    Parameter,
+    PortPlan,
+    TaskOptions,
+    Text,
+    Value,
+)
 
 __all__ = [
     "Operation",
@@ -43,7 +53,7 @@ class Port:
     """One parameter: a data port when ``model`` is set, otherwise a flow parameter.
 
     ``shape`` is ``"one"`` for ``M``, ``"all"`` for ``list[M]`` and ``*args: M``, ``"any"`` when
-    only ``inputs=`` says that the parameter takes the model.
+    only ``inputs=`` says that the parameter takes the model. ``takes`` is the model's short name.
     """
 
     name: str
@@ -56,6 +66,10 @@ class Port:
     annotation: Text | None = None
     default_text: Text | None = None
     hint: str = ""
+    takes: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "takes", self.model.name if self.model is not None else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +77,7 @@ class Output:
     """One model that the operation gives; ``index`` is its place in a returned tuple.
 
     ``sequence`` is true when many may come as a tuple, say, though ports of ``list[M]`` want a
-    list. ``parameter`` is what a flow's parameter for it is called, unless that name is taken.
+    list. ``parameter`` is what carries it into a flow, unless that name is taken.
     """
 
     model: ModelRef
@@ -72,10 +86,11 @@ class Output:
     optional: bool = False
     index: int | None = None
     annotation: Text | None = None
-    parameter: str = field(init=False, repr=False, compare=False)
+    parameter: FromParameter = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parameter", snake_case(self.model.name))
+        parameter = FromParameter(snake_case(self.model.name), by_reference=True)
+        object.__setattr__(self, "parameter", parameter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,11 +109,17 @@ class Operation:
         Models that were declared but that no parameter takes: their producers run first.
     cell
         Where it was declared, for messages: ``"cell 4"`` or ``"jobs.py:12"``.
+    group
+        Its name without the last part, ``""`` when there is but one.
     takes, asks
         The ports that take a model, and those whose value a person gives.
+    wants
+        Each of ``takes`` with the key of its model.
     simple
         True when nothing but its models says what it needs, each of them a class that it takes once
         and does not give itself: most operations are, and bind in a fraction of the time.
+    gives
+        Each of ``outputs`` as the parameter of a flow that takes it from outside.
     node
         How it stands in a plan where nobody is missing and nothing is mapped.
     """
@@ -115,17 +136,23 @@ class Operation:
     doc: str = ""
     cell: str = ""
     # Told here once, since a session is compiled again with every operation that it gets.
+    group: str = field(init=False, repr=False)
     takes: tuple[Port, ...] = field(init=False, repr=False)
+    wants: tuple[tuple[Port, str], ...] = field(init=False, repr=False)
     asks: tuple[Port, ...] = field(init=False, repr=False)
     simple: bool = field(init=False, repr=False)
+    gives: tuple[Parameter, ...] = field(init=False, repr=False)
     node: Node = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         takes = tuple(port for port in self.ports if port.model is not None)
         told = {
+            "group": sys.intern(self.name.rpartition(".")[0]),
             "takes": takes,
+            "wants": tuple((port, port.model.key) for port in takes if port.model is not None),
             "asks": tuple(port for port in self.ports if port.model is None),
             "simple": _is_simple(self, takes),
+            "gives": tuple([_carried(self.name, output) for output in self.outputs]),
             "node": _node(self),
         }
         for name, value in told.items():
@@ -134,7 +161,7 @@ class Operation:
     @property
     def models_in(self) -> list[str]:
         """The short names of the models it takes, each once."""
-        names = [port.model.name for port in self.ports if port.model is not None]
+        names = [port.takes for port in self.takes]
         return list(dict.fromkeys([*names, *(ref.name for ref in self.orders)]))
 
     @property
@@ -147,6 +174,12 @@ class Operation:
         """The name of the function, or the last part of the operation's name."""
         own = getattr(self.function, "__name__", "")
         return normal(own) if own.isidentifier() else self.name.rsplit(".", 1)[-1]
+
+    def carried(self, output: Output) -> Parameter:
+        """Return the parameter of a flow that takes this output from outside."""
+        if output.index is None:
+            return self.gives[0]
+        return self.gives[self.outputs.index(output)]
 
     def signature(self) -> str:
         """Return the function's signature as one line, such as ``merge(a: RawJobs) -> RawJobs``."""
@@ -165,6 +198,16 @@ def _is_simple(operation: Operation, takes: tuple[Port, ...]) -> bool:
         and len(taken) > len(keys)
         and taken.isdisjoint([output.model.key for output in operation.outputs])
         and all(port.shape == "one" for port in takes)
+    )
+
+
+def _carried(name: str, output: Output) -> Parameter:
+    return Parameter(
+        name=output.parameter.name,
+        annotation=output.annotation,
+        by_reference=True,
+        value=Value(name, output.index),
+        model=output.model.name,
     )
 
 
@@ -187,7 +230,7 @@ def _port_plan(port: Port) -> PortPlan:
     return PortPlan(
         name=port.name,
         kind="data" if port.model is not None else "parameter",
-        model=port.model.name if port.model is not None else "",
+        model=port.takes,
         shape=port.shape,
         optional=port.optional,
         passing=port.passing,

@@ -112,12 +112,13 @@ def graph_obeys(graph: DataFlowGraph, meaning: Meaning, known: Interpreter) -> N
     found = {(names[e.source], names[e.target], e.port, e.kind) for e in graph.links}
     assert found == meaning.edges
     hows = {"none": "nothing", "missing": "person", "ambiguous": "unsettled"}
-    for binding in graph.bindings:
+    bound = [(name, each) for name, own in zip(names, graph.bindings, strict=True) for each in own]
+    for name, binding in bound:
         heads = tuple((names[place], output.index) for place, output in binding.heads)
-        taken = meaning.takes[names[binding.operation], binding.port.name]
+        taken = meaning.takes[name, binding.port.name]
         how = hows.get(binding.how, binding.how)
         assert (how, heads) == taken or how == taken.how == "unsettled", (binding, taken)
-    assert len(graph.bindings) == len(meaning.takes)
+    assert len(bound) == len(meaning.takes)
     assert graph.has_cycle() == (len(meaning.in_order()) < len(names))
     if not graph.has_cycle() and not meaning.unsettled():
         # What takes a result that nobody can make means nothing: it may be one, or many.

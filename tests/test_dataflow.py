@@ -467,7 +467,8 @@ CASES = [
 def bindings(graph: DataFlowGraph) -> dict[str, str]:
     names = graph.names
     found = {}
-    for binding in graph.bindings:
+    bound = [(name, each) for name, own in zip(names, graph.bindings, strict=True) for each in own]
+    for name, binding in bound:
         sources = [
             names[place] + ("" if output.index is None else f"[{output.index}]")
             for place, output in binding.heads
@@ -479,7 +480,7 @@ def bindings(graph: DataFlowGraph) -> dict[str, str]:
             "missing": "!",
             "ambiguous": "?" + "|".join(sources),
         }[binding.how]
-        found[f"{names[binding.operation]}.{binding.port.name}"] = text
+        found[f"{name}.{binding.port.name}"] = text
     return found
 
 

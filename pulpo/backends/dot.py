@@ -330,14 +330,13 @@ def _edges(canvas: _Canvas) -> list[str]:
     for edge in canvas.view.edges:
         if isinstance(edge, Merged) or edge.target in special:
             rest = _edge_attributes(canvas, edge)
-        else:
-            what = (
-                (edge.kind, edge.model, edge.many) if edge.model else (edge.kind, edge.port, False)
-            )
-            rest = known.get(what, "")
-            if not rest:
-                rest = known[what] = _edge_attributes(canvas, edge)
-        lines.append(f'  "{keys[edge.source]}" -> "{keys[edge.target]}" {rest}')
+            lines.append(f'  "{keys[edge.source]}" -> "{keys[edge.target]}" {rest}')
+            continue
+        source, target, port, model, kind, _, many = edge
+        what = (kind, model, many) if model else (kind, port, False)
+        if what not in known:
+            known[what] = _edge_attributes(canvas, edge)
+        lines.append(f'  "{keys[source]}" -> "{keys[target]}" {known[what]}')
     return lines
 
 

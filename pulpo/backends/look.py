@@ -225,22 +225,22 @@ def _ports(nodes: Iterable[Node]) -> tuple[tuple[Missing, ...], Crowd]:
     mapped: set[tuple[str, str]] = set()
     for node in nodes:
         models = []
-        for port in node.ports:
-            if port.kind != "data":
+        for name, kind, model, _, _, _, _, _, missing, hint, is_mapped in node.ports:
+            if kind != "data":
                 continue
-            models.append(port.model)
-            if port.mapped:
-                mapped.add((node.name, port.name))
-            if port.missing:
-                label = model_words(port.model) or port.name
-                wanted.setdefault(label, []).append((node.name, port.name))
-                hints[label] = hints.get(label) or port.hint
+            models.append(model)
+            if is_mapped:
+                mapped.add((node.name, name))
+            if missing:
+                label = model_words(model) or name
+                wanted.setdefault(label, []).append((node.name, name))
+                hints[label] = hints.get(label) or hint
         if len(models) > 1 and len(set(models)) < len(models):
             several.update((node.name, model) for model in models if models.count(model) > 1)
-    missing = (
+    nobody = (
         Missing(label=label, wanted_by=tuple(by), hint=hints[label]) for label, by in wanted.items()
     )
-    return tuple(missing), Crowd(frozenset(several), frozenset(mapped))
+    return tuple(nobody), Crowd(frozenset(several), frozenset(mapped))
 
 
 # --- Groups --------------------------------------------------------------------------------------

@@ -213,20 +213,22 @@ def words(node: Node) -> tuple[str, str, str]:
     ``RawJobs × 2``. One that runs for each of many says so: ``each Url``.
     """
     full, brief = [], []
-    for port in node.ports:
-        text = what = port.name
-        if port.kind == "data":
-            what = model_words(port.model or text, port.shape == "all", port.optional)
+    for text, kind, model, shape, optional, _, annotation, default, _, _, mapped in node.ports:
+        what = text
+        if kind == "data":
+            what = model_words(model or text, shape == "all", optional)
             text = f"{text}: {what}"
-            if port.mapped:
+            if mapped:
                 text, what = f"each {text}", f"each {what}"
-        elif port.annotation:
-            text = f"{text}: {port.annotation.text}"
-        if port.default:
-            text = f"{text} = {port.default.text}"
+        elif annotation:
+            text = f"{text}: {annotation.text}"
+        if default:
+            text = f"{text} = {default.text}"
         full.append(text)
         brief.append(what)
-    if len(brief) > 1 and len(set(brief)) < len(brief):
+    if len(brief) == 1:  # the most frequent case, as is a single result of one model
+        return text, what, _gives(node)
+    if len(set(brief)) < len(brief):
         brief = _counted(brief)
     return ", ".join(full), ", ".join(brief), _gives(node)
 
@@ -259,7 +261,7 @@ def edge_words(edge: Edge | Merged, crowd: Crowd) -> str:
     if isinstance(edge, Merged):
         return _merged_words(edge, crowd)
     model = model_words(edge.model, edge.many) if edge.model else ""
-    if edge_class(edge, crowd) == "each":
+    if crowd.mapped and edge_class(edge, crowd) == "each":
         model = f"each {model_words(edge.model)}"
     if crowd.several and (edge.target, edge.model) in crowd.several:
         model = f"{edge.port}: {model}"
@@ -356,9 +358,9 @@ def _counted(said: Sequence[str]) -> list[str]:
 def _gives(node: Node) -> str:
     outputs = node.outputs
     if len(outputs) == 1:
-        only = outputs[0]
-        if not only.many:
-            return model_words(only.model, False, only.optional)
+        model, many, optional, _, _, _ = outputs[0]
+        if not many:
+            return model_words(model, False, optional)
     if outputs:
         # Of an operation that runs for each element, what it gives each time.
         each = bool(node.maps)
