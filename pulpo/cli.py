@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
 import os
-import pkgutil
 import re
 import sys
 import tempfile
@@ -17,7 +14,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .errors import MissingProgramError, PulpoError, UnknownNameError, UsageError, did_you_mean
+from .errors import MissingProgramError, PulpoError, UnknownNameError, UsageError
+from .loading import import_source, near
 from .session import Session, current
 
 __all__ = ["CLI", "IDLE", "app", "main"]
@@ -304,6 +302,29 @@ def check_command(
     _on(sources, "check", export=export, as_json=as_json)
 
 
+@app.command("load")
+def load_command(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="The folder of an export, or a module; default: run_cache.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The notebook; default: its name."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a notebook that is there.")
+    ] = False,
+) -> None:
+    """Write an export, or a module with operations, as a notebook of %%operation cells."""
+    stem = Path(source or _folder(None)).name.removesuffix(".py").rpartition(".")[2]
+    print(current().load_into(source, output or f"{stem}.ipynb", force=force))
+
+
 @app.command("clean")
 def clean_command(
     to: Folder = None,
@@ -382,7 +403,7 @@ def _on(sources: Sequence[str] | None, action: str, **options: Any) -> None:
         _act_in_notebook(Path(notebooks[0]), action, options)
         return
     for source in given:
-        _import(source)
+        import_source(source)
     act(current(), action, options)
 
 
@@ -431,53 +452,6 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
         print(f"\n{run.result}")
 
 
-def _import(source: str) -> None:
-    """Import a module or package by its path or its dotted name, and every module in it."""
-    path = Path(source)
-    if path.suffix == ".py" or path.is_dir() or "/" in source or os.sep in source:
-        if not path.exists():
-            raise UnknownNameError(f"there is no file or folder {source!r}.{_near(path)}")
-        folder = path.absolute().parent
-        name = path.stem
-        while (folder / "__init__.py").exists():
-            name, folder = f"{folder.name}.{name}", folder.parent
-    else:
-        name, folder = source, Path.cwd()
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"{source!r} cannot be imported: {name!r} is no module name. Rename it.")
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    try:
-        module = importlib.import_module(name)
-        for _, inner, _ in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{name}."):
-            importlib.import_module(inner)
-    except PulpoError:
-        raise
-    except Exception as error:
-        where = _line_of(error)
-        raise UsageError(
-            f"{source!r} cannot be imported: {type(error).__name__}: {error}{where}"
-        ) from error
-
-
-def _near(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return did_you_mean(path.name, [each.name for each in path.parent.iterdir()])
-    return ""
-
-
-def _line_of(error: BaseException) -> str:
-    if isinstance(error, SyntaxError):
-        return ""  # it says its own place
-    traceback, place = error.__traceback__, ""
-    while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        if not file.startswith("<frozen") and file != __file__:
-            place = f" ({Path(file).name}, line {traceback.tb_lineno})"
-        traceback = traceback.tb_next
-    return place
-
-
 def _act_in_notebook(path: Path, action: str, options: dict[str, Any]) -> None:
     """Execute a notebook in a fresh kernel, in its own folder, and act on its session there."""
     import nbformat
@@ -485,7 +459,7 @@ def _act_in_notebook(path: Path, action: str, options: dict[str, Any]) -> None:
     from traitlets.config import Config
 
     if not path.is_file():
-        raise UnknownNameError(f"there is no notebook {str(path)!r}.{_near(path)}")
+        raise UnknownNameError(f"there is no notebook {str(path)!r}.{near(path)}")
     try:
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     except Exception as error:

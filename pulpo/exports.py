@@ -15,11 +15,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .backends.prefect import generate_modules, generate_registry
 from .errors import EditedFileError, ExportError, MissingProgramError
 from .plan import Orchestration
+
+if TYPE_CHECKING:
+    from .backends.document import Manifest
 
 __all__ = [
     "MANIFEST",
@@ -32,6 +35,7 @@ __all__ = [
     "headed",
     "locks",
     "read_export",
+    "read_manifest",
     "refusal",
     "remove_export",
     "restricted",
@@ -166,6 +170,25 @@ def read_export(folder: Path) -> Existing | None:
         edited=tuple(sorted(old.changed)),
         deleted=tuple(name for name in names if name not in there),
     )
+
+
+def read_manifest(content: Mapping[str, Any], folder: str) -> Manifest:
+    """Return what a ``manifest.json`` says, checked.
+
+    Raises
+    ------
+    ExportError
+        When it is of another version, or damaged.
+    """
+    from .backends.document import Manifest
+
+    try:
+        return Manifest.model_validate(content)
+    except ValueError:
+        raise ExportError(
+            f"manifest.json in {folder}/ is of another version of pulpo, or damaged, so nobody can "
+            "say what was exported. Export everything again."
+        ) from None
 
 
 def _body(path: Path) -> str:

@@ -109,6 +109,8 @@ class Operation:
         Models that were declared but that no parameter takes: their producers run first.
     cell
         Where it was declared, for messages: ``"cell 4"`` or ``"jobs.py:12"``.
+    declared
+        The models that ``inputs=`` and ``outputs=`` name, as text: ``("inputs", ("RawJobs",))``.
     group
         Its name without the last part, ``""`` when there is but one.
     takes, asks
@@ -135,6 +137,7 @@ class Operation:
     is_async: bool = False
     doc: str = ""
     cell: str = ""
+    declared: tuple[tuple[str, tuple[str, ...]], ...] = ()
     # Told here once, since a session is compiled again with every operation that it gets.
     group: str = field(init=False, repr=False)
     takes: tuple[Port, ...] = field(init=False, repr=False)
@@ -223,6 +226,7 @@ def _node(operation: Operation) -> Node:
         doc=operation.doc,
         options=operation.options,
         cell=operation.cell,
+        declared=operation.declared,
     )
 
 
@@ -334,6 +338,11 @@ def make_operation(
         is_async=SyncAsyncDetector.is_async(function),
         doc=inspect.getdoc(function) or "" if not isinstance(function, functools.partial) else "",
         cell=cell,
+        declared=tuple(
+            (flag, tuple(map(_as_text, _as_list(models))))
+            for flag, models in (("inputs", inputs), ("outputs", outputs))
+            if models is not None
+        ),
     )
 
 
@@ -910,6 +919,14 @@ def _as_list(models: Any) -> list[Any]:
     if isinstance(models, (list, tuple)):
         return list(models)
     return [models]
+
+
+def _as_text(model: Any) -> str:
+    if isinstance(model, str):
+        return model
+    shape = None if isinstance(model, ModelRef) else shape_of(model)
+    name = _plain_ref(model).name
+    return f"list[{name}]" if shape is not None and shape.many else name
 
 
 def _plain_ref(model: Any) -> ModelRef:

@@ -131,7 +131,11 @@ class OutputPlan(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One operation."""
+    """One operation.
+
+    ``declared`` are the models that its declaration names, besides the annotations, by flag:
+    ``("inputs", ("RawJobs",))`` and ``("outputs", ("list[Jobs]",))``.
+    """
 
     name: str
     function: str
@@ -144,6 +148,7 @@ class Node(NamedTuple):
     options: TaskOptions = TaskOptions()
     cell: str = ""
     stale: bool = False
+    declared: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def maps(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -108,6 +108,11 @@ class OperationRegistry:
         items = [(n, o) for n, o in self._operations.items() if n == old or n != new.name]
         self._operations = dict((new.name, new) if n == old else (n, o) for n, o in items)
         self._remember(new)
+        self._changed()
+
+    def restore(self, operations: Iterable[OperationLike]) -> None:
+        """Hold these operations, in their order, and no others."""
+        self._operations = {operation.name: operation for operation in operations}
         self._changed()
 
     def name_of(self, function: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -197,6 +198,29 @@ def _parameter(parameter: Parameter) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Loaded(Answer):
+    """What was loaded, from where, and where it is now."""
+
+    operations: tuple[str, ...]
+    cells: int
+    source: str
+    notes: tuple[str, ...] = ()
+    written: str = ""
+    flags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        what = f"{_count(len(self.operations), 'operation')} of {self.source}"
+        cells = _count(self.cells, "cell")
+        first = (
+            f"{what} written to {self.written}, as {cells}" if self.written else f"{what} loaded"
+        )
+        lines = [first, *(f"note: {note}" for note in self.notes)]
+        if self.flags:
+            lines.append(f"Export it as it was: %pulpo export {shlex.join(self.flags)}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

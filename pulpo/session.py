@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import linecache
 import os
@@ -9,7 +10,7 @@ import re
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, get_args
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .checks import Subject
     from .compiler import Selection
     from .exports import EarlierFlow, Existing
+    from .loading import Cells
     from .plan import Edge, FlowDefinition, Orchestration, Parameter
     from .reports import (
         Checked,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         Diff,
         Exported,
         Listing,
+        Loaded,
         Preview,
         Report,
         SourceView,
@@ -867,6 +870,86 @@ class Session:
                 raise no(flow, f"an error blocks it: {now.blocked[0].message}", "Mend that")
         return _Piece(restricted(plan, [flow.name for flow in flows]), asked)
 
+    def load(self, source: str | Path | None = None) -> Cells:
+        """Return an export, or a module with operations, as cells; nothing runs and none is kept.
+
+        Parameters
+        ----------
+        source
+            The folder of an export, what the settings say when left out; or a module, by its path
+            or dotted name. A module is imported, which declares its operations.
+
+        Raises
+        ------
+        ExportError, UnknownNameError, UsageError
+            When there is no such thing, or it cannot be read.
+        """
+        from .loading import load
+        from .settings import load_settings
+
+        return load(source, load_settings().cache_dir, self.registry)
+
+    def load_into(
+        self, source: str | Path | None, target: str | Path, *, force: bool = False
+    ) -> Loaded:
+        """Write what `load` returns as a notebook.
+
+        Raises
+        ------
+        UsageError
+            When the target is no ``.ipynb``, or is there and not to be replaced.
+        """
+        from .loading import notebook
+
+        path = Path(target)
+        if path.suffix != ".ipynb":
+            raise UsageError(f"-o takes a notebook, such as {path.stem or 'jobs'}.ipynb.")
+        if path.exists() and not force:
+            raise UsageError(f"{path} is there already. Name another file, or add --force.")
+        cells = self.load(source)
+        try:
+            path.write_text(notebook(cells), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror or error}.") from error
+        return self.loaded(cells, written=str(path))
+
+    def loaded(self, cells: Cells, *, written: str = "") -> Loaded:
+        """Return what to say of cells that ran, or were written."""
+        from .reports import Loaded
+
+        return Loaded(
+            operations=cells.operations,
+            cells=len(cells.cells),
+            source=cells.title,
+            notes=cells.notes,
+            written=written,
+            flags=cells.flags,
+        )
+
+    def replaced_by(self, cells: Cells) -> dict[str, Any]:
+        """Return what cells would bind anew, each name with the cell that has it now."""
+        found: dict[str, Any] = {}
+        for cell in cells.cells:
+            for name in cell.binds:
+                known = self.recorder.by_name.get(name, ())
+                if name in self.namespace and not (known and known[-1].text in cell.text):
+                    found[name] = known[-1].cell if known else None
+        return found
+
+    @contextlib.contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Let the names, the operations and the record be what they were when something fails."""
+        names, record = dict(self.namespace), self.recorder.save()
+        operations = self.registry.list_all()
+        try:
+            yield
+        except BaseException:
+            self.namespace.clear()
+            self.namespace.update(names)
+            self.recorder.restore(record)
+            self.registry.restore(operations)
+            raise
+
     def diff(self, folder: str | Path | None = None, *, shown_as: str = "") -> Diff:
         """Return what changed since the last export: what it has, against what it would have now.
 
@@ -886,7 +969,7 @@ class Session:
         SettingsError
             When the folder's name could be no package's.
         """
-        from .exports import earlier_flows, read_export
+        from .exports import earlier_flows, read_export, read_manifest
         from .reports import Diff
         from .settings import load_settings, package_of
 
@@ -896,7 +979,7 @@ class Session:
         there = read_export(target)
         if there is None:
             return Diff(folder=shown, exported=False)
-        manifest = _read_manifest(there.manifest, target.name)
+        manifest = read_manifest(there.manifest, target.name)
         plans, refused = self._as_exported(_alike(earlier_flows(target).values()))
         return replace(
             self._compared(target, there, manifest.plan, plans, refused, shown),
@@ -1411,18 +1494,6 @@ def _manifest(
         "requirements": list(requires),
         "freeze": list(carried.frozen),
     }
-
-
-def _read_manifest(content: Mapping[str, Any], folder: str) -> Manifest:
-    from .backends.document import Manifest
-
-    try:
-        return Manifest.model_validate(content)
-    except ValueError:
-        raise ExportError(
-            f"manifest.json in {folder}/ is of another version of pulpo, or damaged, so nobody can "
-            "say what was exported. Export everything again."
-        ) from None
 
 
 def _version_notes(manifest: Manifest) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class Room(NamedTuple):
 
 BELOW_SESSION = (
     "errors names models operations registry dataflow plan compiler backends carry checks exports "
-    "runner settings reports changes runs prefect_server"
+    "loading runner settings reports changes runs prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
 FRONT_END = "session errors"
@@ -61,6 +61,8 @@ TABLE = {
     "checks": Room("names models operations plan carry errors"),
     # Not "export": `pulpo.export` is the function.
     "exports": Room("plan backends carry errors"),
+    # Modules and exports come back as cells; both are read here.
+    "loading": Room("plan operations registry backends carry exports errors", "nbformat"),
     # A report is JSON too, and what changed comes as an answer.
     "reports": Room("plan backends errors", "pygments"),
     "changes": Room("backends carry reports"),
@@ -72,7 +74,7 @@ TABLE = {
     "services": Room("session settings errors", "prefect fastapi uvicorn httpx asyncpg"),
     # `pulpo clean` needs no session.
     "cli": Room(
-        FRONT_END + " services settings exports",
+        FRONT_END + " services settings exports loading",
         "typer click rich nbclient nbformat traitlets",
     ),
     "magics": Room(FRONT_END, "IPython traitlets"),

@@ -53,6 +53,7 @@ __all__ = [
     "Problem",
     "Step",
     "Value",
+    "declaration",
     "describe",
     "lasting",
     "plain",
@@ -98,6 +99,18 @@ def lasting(orchestration: plan.Orchestration) -> plan.Orchestration:
 def plain(document: BaseModel) -> dict[str, Any]:
     """Return a document as dicts, lists, texts and numbers, in the order of its fields."""
     return document.model_dump(mode="json", exclude_defaults=True)
+
+
+def declaration(operation: Operation) -> plan.Node:
+    """Return of an operation what its declaration says: the name, the function and the flags."""
+    options = {name: getattr(operation.options, name) for name in Options.model_fields}
+    options["bind"] = tuple((each.port, each.operation) for each in operation.options.bind)
+    return plan.Node(
+        name=operation.name,
+        function=operation.function,
+        options=plan.TaskOptions(**options),
+        declared=tuple(operation.declared.items()),
+    )
 
 
 def _producers(edges: tuple[Edge, ...]) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -280,6 +293,10 @@ class Operation(_Part):
     stale: bool = Field(
         default=False,
         description="Whether a model has changed since it was declared; not in an export.",
+    )
+    declared: Annotated[dict[str, tuple[str, ...]], BeforeValidator(dict)] = Field(
+        default={},
+        description="The models that its declaration names, for inputs and outputs.",
     )
 
 

@@ -40,7 +40,7 @@ class Attachments:
         if isinstance(statement.node, ast.ClassDef) and "__init_subclass__" in statement.text:
             found += self._recorder.derived_from.get(name, [])
         later = [one for one in found if statement.index < one.index < until]
-        newest = {_key(one): one for one in sorted(later, key=lambda one: one.index)}
+        newest = {self._key(one): one for one in sorted(later, key=lambda one: one.index)}
         return sorted(newest.values(), key=lambda one: one.index)
 
     def subclasses(self, statement: Statement, name: str) -> list[Statement]:
@@ -97,8 +97,36 @@ class Attachments:
                     self._of_packages.setdefault(package_of_name, []).extend(lines)
         if package in OF_THE_PROCESS:
             return []
-        newest = {_key(one): one for one in self._of_packages.get(package, [])}
+        newest = {self._key(one): one for one in self._of_packages.get(package, [])}
         return sorted(newest.values(), key=lambda one: one.index)
+
+    def _key(self, statement: Statement) -> tuple[str, ...]:
+        """Tell apart what replaces itself when its cell runs again, and what adds to the rest."""
+        node = statement.node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            decorators = [ast.unparse(one) for one in node.decorator_list]
+            return (node.name, *decorators, ast.unparse(node.args))
+        if self._builds_on_itself(node):
+            return (statement.text, str(statement.index))
+        return statement.binds or (statement.text,)
+
+    def _builds_on_itself(self, node: ast.stmt) -> bool:
+        """Tell whether a line does more when it runs twice: ``Job.run = traced(Job.run)``."""
+        if isinstance(node, ast.AugAssign):
+            return True
+        if not isinstance(node, ast.Assign):
+            return False
+        changed = {one.attr for one in node.targets if isinstance(one, ast.Attribute)}
+        for part in ast.walk(node.value):
+            # Of a subclass, too: it may have the attribute from here.
+            if isinstance(part, ast.Attribute) and part.attr in changed:
+                return True
+            if isinstance(part, ast.Name):
+                known = self._recorder.by_name.get(part.id, [])
+                texts = [one.text for one in known[-1:]]
+                if any(f".{attr}" in text for attr in changed for text in texts):
+                    return True
+        return False
 
 
 def package_of(value: object, statement: Statement) -> str:
@@ -136,12 +164,3 @@ def _registers(statement: Statement, name: str) -> bool:
         ):
             return True
     return False
-
-
-def _key(statement: Statement) -> tuple[str, ...]:
-    """Tell apart what replaces itself when its cell runs again, and what adds to the rest."""
-    node = statement.node
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        decorators = [ast.unparse(one) for one in node.decorator_list]
-        return (node.name, *decorators, ast.unparse(node.args))
-    return statement.binds or (statement.text,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -23,7 +24,7 @@ from pulpo.carry.text import strip_decorators
 from pulpo.carry.values import in_memory, is_definition, live_kind, same, same_code
 from pulpo.errors import CarryError, NoSourceError, did_you_mean
 
-__all__ = ["Closure"]
+__all__ = ["Closure", "stood_in_for"]
 
 _MODEL_STAND_IN = '''class {name}:
     """Names a data model in an annotation; stands in for pulpo's, so that no pulpo is needed."""
@@ -36,6 +37,10 @@ _PACKAGE_STAND_IN = '''class {name}:
     class Model:
         def __init__(self, name: str) -> None:
             self.name = name'''
+_STOOD_IN_FOR = (
+    (_MODEL_STAND_IN, "from pulpo import Model", "Model"),
+    (_PACKAGE_STAND_IN, "import pulpo", "pulpo"),
+)
 # IPython puts these among the builtins.
 _BUILTINS = frozenset(
     name
@@ -46,6 +51,15 @@ _BUILTINS = frozenset(
 _FINDS_NAMES = frozenset(("globals", "eval", "exec"))
 _DUNDERS = frozenset(("__name__", "__doc__", "__builtins__", "__annotations__"))
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def stood_in_for(text: str) -> str:
+    """Return the import that a statement of an export stands in for, ``""`` when it does not."""
+    name = re.match(r"class (\w+):\n", text)
+    for stand_in, line, usual in _STOOD_IN_FOR:
+        if name and text == stand_in.format(name=name[1]):
+            return line if name[1] == usual else f"{line} as {name[1]}"
+    return ""
 
 
 class Closure:
@@ -520,8 +534,10 @@ class Closure:
             self._refuse(name, piece.user, outcome.problem, self._way_out(name, outcome.fix))
         if current and not outcome.warnings:
             self.settled.add(name)
-        if outcome.text:
+        if outcome.text:  # what it was made of is not needed
             piece.text = outcome.text
+            piece.node = ast.parse(outcome.text).body[0]
+            piece.names = names_of(piece.node, lazy_annotations=piece.statement.future)
         for warning in outcome.warnings:
             self._warn(warning, None)
         for statement in outcome.also:

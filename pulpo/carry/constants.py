@@ -191,6 +191,8 @@ class Constants:
     def _compare(self, statement: Statement, name: str, where: str) -> Outcome:
         value = self._namespace[name]
         first = self._first_versions(statement, name)
+        if not all(map(self._may_run_again, first[:-1])):
+            return Outcome()  # what it was built upon is judged by itself, and refused
         # What built upon an older version may have changed it in place.
         fresh = self._run(first, name, apart=len(first) > 1)
         if same(fresh, value):
@@ -224,6 +226,12 @@ class Constants:
                 break
             found.insert(0, older)
         return found
+
+    def _may_run_again(self, statement: Statement) -> bool:
+        node = statement.node
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            return node.value is None or self._purity.judge(node.value).impure is None
+        return isinstance(node, _HARMLESS)
 
     def _as_it_is_now(
         self, statement: Statement, name: str, value: object, later: list[Statement]

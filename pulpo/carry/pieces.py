@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pulpo.carry.names import Names
 from pulpo.carry.record import Statement
 
 __all__ = ["Kind", "Piece", "ordered"]
+
+
+#: How often pieces are ordered again at most; once or twice is enough for what people write.
+_ROUNDS = 5
 
 
 class Kind(enum.IntEnum):
@@ -68,8 +72,25 @@ class Piece:
 
 
 def ordered(pieces: Iterable[Piece]) -> list[Piece]:
-    """Return the pieces by kind and place, moved up only where a definition needs them."""
-    return _Sorter().run(sorted(pieces, key=lambda piece: piece.key))
+    """Return the pieces by kind and place, moved up only where a definition needs them.
+
+    The order stays when what was written is read and ordered again, so that an export that is
+    loaded and exported is the same text: a piece's place is then where it stands in the text.
+    """
+    indexes = {piece: piece.statement.index for piece in pieces}
+    found = _Sorter(indexes).run(sorted(indexes, key=lambda piece: piece.key))
+    for _ in range(_ROUNDS):
+        stands = {piece: place for place, piece in enumerate(found)}
+        again = _Sorter(stands).run(sorted(found, key=lambda piece: _key_there(piece, stands)))
+        if again == found:
+            break
+        found = again
+    return found
+
+
+def _key_there(piece: Piece, stands: Mapping[Piece, int]) -> tuple[int, int]:
+    # Operations are declared in their order, wherever their functions stand.
+    return (piece.kind, piece.place if piece.kind is Kind.OPERATION else stands[piece])
 
 
 _Step = Iterator["_Step"]
@@ -78,7 +99,8 @@ _Step = Iterator["_Step"]
 class _Sorter:
     """A depth-first sort without recursion: chains of definitions may be long."""
 
-    def __init__(self) -> None:
+    def __init__(self, indexes: Mapping[Piece, int]) -> None:
+        self._indexes = indexes
         self._out: list[Piece] = []
         self._emitted: set[Piece] = set()
         self._open: set[Piece] = set()
@@ -112,7 +134,7 @@ class _Sorter:
     def _make_callable(self, piece: Piece, user: Piece) -> _Step:
         """Put what a decorator, base or factory calls above the definition that uses it."""
         yield self._emit_if_possible(
-            one for one in piece.attached if one.statement.index < user.statement.index
+            one for one in piece.attached if self._indexes[one] < self._indexes[user]
         )
         if piece in self._callable_now:
             return
@@ -136,7 +158,9 @@ class _Sorter:
             one = todo.pop()
             if one in self._open:
                 return True
-            fresh = [need for need in one.now if need not in seen and need not in self._emitted]
+            # Two models that refer to each other wait for each other: their order stays.
+            needs = [*one.now, *one.hints] if one.kind is Kind.MODEL else one.now
+            fresh = [need for need in needs if need not in seen and need not in self._emitted]
             seen.update(fresh)
             todo += fresh
         return False

@@ -6,7 +6,7 @@ import ast
 import functools
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NewType
@@ -148,6 +148,22 @@ class Recorder:
             # No Python, or an object of the user's that fails when it is looked at. What was not
             # recorded is refused when an operation needs it; a lost cell would be worse.
             return
+
+    def save(self) -> dict[str, Any]:
+        """Return the record as it is now, for `restore`."""
+        return {
+            name: {key: [*one] if isinstance(one, list) else one for key, one in value.items()}
+            if isinstance(value, dict)
+            else [*value]
+            if isinstance(value, list)
+            else value
+            for name, value in vars(self).items()
+            if name != "namespace"
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Make the record what it was."""
+        vars(self).update(saved)
 
     def names(self, statement: Statement) -> Names:
         """Return the global names of a statement."""

@@ -358,7 +358,9 @@ def _bound_here(node: ast.AST) -> list[str]:
 def _taken(pieces: Iterable[Piece]) -> set[str]:
     taken = {*vars(builtins), *keyword.kwlist, "OPERATIONS"}
     for piece in pieces:
-        taken.update(piece.statement.binds, piece.names.now, piece.names.later, piece.names.hints)
+        # Of an import only what is needed is written.
+        binds = piece.needed if piece.kind is Kind.IMPORT else piece.statement.binds
+        taken.update(binds, piece.names.now, piece.names.later, piece.names.hints)
     return taken
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
 from IPython.core.getipython import get_ipython
+from IPython.utils.capture import capture_output
 
 from ..errors import BlockedFlowError, UnknownNameError, UsageError, did_you_mean
 from ..session import RUNNERS, Part, Session
@@ -208,6 +210,47 @@ def _panel(_session: Session, _arguments: argparse.Namespace) -> Any:
     return importlib.import_module("pulpo").panel()
 
 
+def _load(session: Session, arguments: argparse.Namespace) -> Any:
+    if arguments.output:
+        return session.load_into(arguments.source, arguments.output, force=arguments.force)
+    cells = session.load(arguments.source)
+    replaced = session.replaced_by(cells)
+    if replaced and not arguments.force:
+        raise UsageError(
+            f"loading {cells.title} would give {', '.join(map(repr, replaced))} another meaning in "
+            "this session. Load it into a notebook of its own (-o FILE.ipynb), or with --force."
+        )
+    shell: Any = get_ipython()
+    with session.undone_on_error(), _without_values(shell):
+        for cell in cells.cells:
+            with capture_output() as captured:
+                done = shell.run_cell(cell.text, store_history=False)
+            error = done.error_before_exec or done.error_in_exec
+            if error is not None:
+                raise UsageError(
+                    f"{cells.title} was not loaded: {_begin(cell.text)} failed: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            captured.show()  # type: ignore[no-untyped-call]
+    return session.loaded(cells)
+
+
+@contextlib.contextmanager
+def _without_values(shell: Any) -> Iterator[None]:
+    """Let no cell show its last value."""
+    usual, shell.ast_node_interactivity = shell.ast_node_interactivity, "none"
+    try:
+        yield
+    finally:
+        shell.ast_node_interactivity = usual
+
+
+def _begin(text: str) -> str:
+    """Return the first line of a cell that says what it is."""
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    return repr(lines[0] if lines else text)
+
+
 def _flow(parser: Parser) -> None:
     parser.add_argument("flow", nargs="?", metavar="FLOW", help="a flow or group; default: all")
 
@@ -300,6 +343,21 @@ def _add_diff(parser: Parser) -> None:
     )
 
 
+def _add_load(parser: Parser) -> None:
+    parser.add_argument(
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="an export's folder, or a module; default: run_cache",
+    )
+    parser.add_argument(
+        "--output", "-o", metavar="FILE", help="into a new notebook, instead of this session"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="give names of this session, or a file, a new content"
+    )
+
+
 def _add_operation(parser: Parser) -> None:
     parser.add_argument("operation", metavar="OPERATION", help="its dotted name")
 
@@ -365,6 +423,12 @@ COMMANDS = _table(
             lock=arguments.lock,
             **_part(arguments),
         ),
+    ),
+    Command(
+        name="load",
+        summary="Turn an export, or a module, back into operations of this session",
+        add=_add_load,
+        call=_load,
     ),
     Command(
         name="diff",

@@ -129,7 +129,7 @@ class Extension:
             function,
             name=arguments.name,
             cell=f"cell {cell.number}" if cell else "",
-            identity=cell.identity if cell else "",
+            identity=self._cells.identity,
             flags=arguments.flags,
         )
         show({"text/plain": str(declared)}, raw=True)

@@ -57,6 +57,11 @@ class RunningCells:
         """The cell that a person ran, even while a magic runs another inside it."""
         return self._stack[0] if self._stack else None
 
+    @property
+    def identity(self) -> str:
+        """The identity of the cell that a person ran; empty while a magic runs another in it."""
+        return self._stack[0].identity if len(self._stack) == 1 else ""
+
     def is_inside_a_cell(self) -> bool:
         """Return whether what is transformed now is compiled by a cell that is running."""
         return bool(self._stack)

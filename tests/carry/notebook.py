@@ -4,15 +4,20 @@ from __future__ import annotations
 import __future__
 
 import ast
+import contextlib
 import linecache
+import re
 import subprocess
 import sys
 import types
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pulpo.carry import Carried, Recorder, carry
+from pulpo.loading import cells_of_export
+from pulpo.plan import Node
 
 
 class Notebook:
@@ -56,12 +61,49 @@ class Notebook:
 
     def carry(self, *functions: str, root: Path | None = None, also: Iterable[str] = ()) -> Carried:
         """Carry functions; each is named after itself."""
-        return carry(
+        carried = carry(
             self.recorder, {name: self.names[name] for name in functions}, root=root, also=also
         )
+        self._comes_back(carried, root, also)
+        return carried
+
+    def _comes_back(self, carried: Carried, root: Path | None, also: Iterable[str]) -> None:
+        """Check that the text, loaded as cells and carried again, is the same text."""
+        table = "".join(f"    {name!r}: {of},\n" for name, of in carried.identifiers.items())
+        operations = [Node(name=name, function=name) for name in carried.identifiers]
+        text = f"{carried.text}\n\nOPERATIONS = {{\n{table}}}\n"
+        with _own_main(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # accessors are registered once more
+            try:
+                exec(carried.text, vars(sys.modules["__main__"]))
+            except Exception:
+                return  # an export says so, and is not written
+        with _own_main(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cells = [cell.text for cell in cells_of_export(text, operations, "there").cells]
+            book = Notebook(*(cell for cell in map(_body, cells) if cell))
+            functions = {name: eval(of, book.names) for name, of in carried.identifiers.items()}
+            again = carry(book.recorder, functions, root=root, also=also)
+        assert again.text == carried.text
 
     def __getitem__(self, name: str) -> Any:
         return self.names[name]
+
+
+@contextlib.contextmanager
+def _own_main() -> Iterator[None]:
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
+
+
+def _body(cell: str) -> str:
+    """Return a cell without its magic, or nothing where it only declares."""
+    declares = cell.startswith(("pulpo.operation(", "import pulpo"))
+    return "" if declares else re.sub(r"^%%operation .*\n(    .*\n)*", "", cell)
 
 
 def run_elsewhere(carried: Carried, expression: str, folder: Path) -> str:

@@ -133,10 +133,29 @@ def test_an_accessor_comes_with_its_package(import_line: str, tmp_path: Path) ->
         "    def total(self): return int(self.frame['x'].sum())",
         f"def op(): return {pd}.DataFrame({{'x': [1, 2]}}).pulpo_geo.total()",
     )
-    del notebook[pd].DataFrame.pulpo_geo
     carried = notebook.carry("op")
+    del notebook[pd].DataFrame.pulpo_geo
     assert run_elsewhere(carried, "op()", tmp_path) == "3"
     assert carried.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Job.tags = (*Job.tags, 'new')",
+        "Job.tags += ('new',)",
+        "Job.tags = (*Big.tags, 'new')",
+        "Job.tags = more()",
+    ],
+)
+def test_a_line_that_builds_on_itself_is_carried_as_often_as_it_ran(
+    line: str, tmp_path: Path
+) -> None:
+    job = "class Job:\n    tags = ('a',)\nclass Big(Job): pass\n"
+    more = "def more(): return (*Job.tags, 'new')"
+    book = Notebook(job + more, line, line, "def op(): return Job.tags")
+    assert book["op"]() == ("a", "new", "new")
+    assert run_elsewhere(book.carry("op"), "op()", tmp_path) == "('a', 'new', 'new')"
 
 
 def test_what_came_from_an_older_class_is_told_or_refused() -> None:

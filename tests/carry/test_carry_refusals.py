@@ -341,3 +341,16 @@ def test_a_module_elsewhere_is_refused(
     notebook = Notebook("from far_off import task")
     with pytest.raises(CarryError, match="operation 'task': its function is in"):
         notebook.carry("task", root=tmp_path)
+
+
+def test_what_a_value_was_built_upon_is_not_computed_again() -> None:
+    book = Notebook(
+        "found = [1]",
+        "def more():\n    found.append(2)\n    return 3",
+        "found = [more()]",
+        "found = found",
+        "def op(): return found",
+    )
+    with pytest.raises(CarryError, match=r"computed at run time.*by more\(\) in cell 3"):
+        book.carry("op")
+    assert book["found"] == [3]
