@@ -322,6 +322,10 @@ class Closure:
             )
         if name in self._recorder.deleted:
             why = f"it was deleted in cell {self._recorder.deleted[name]}"
+        elif any(_is_type_checking(one.node) for one in self._recorder.by_name.get(name, ())):
+            why = "it is imported for type checkers only"
+            fix = "A flow checks what it is given: import it without 'if TYPE_CHECKING'."
+            self._refuse(name, user, why, fix)
         else:
             why = "it is not defined"
         self._refuse(

@@ -6,7 +6,7 @@ import ast
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 __all__ = ["Finding", "find_secrets", "is_secret_name"]
@@ -29,6 +29,8 @@ def find_secrets(text: str) -> Iterator[Finding]:
     text
         Valid Python.
     """
+    for match in _BARE_FORMAT.finditer(text):
+        yield _of_format(_BARE_FORMATS, match)
     if not _HINTS.search(text.lower()):
         return
     yield from _by_format(text)
@@ -49,13 +51,13 @@ _WORD = (
 _LAST_WORDS = re.compile(rf"(?:^|_)(?:{_WORD})s?$", re.IGNORECASE)
 # Key formats whose makers publish them.
 _FORMATS = {
-    "an AWS access key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})",
-    "a GitLab token": r"\bglpat-[A-Za-z0-9_-]{16,}",
+    "an AWS access key": r"\b(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[0-9A-Z]{16}\b",
+    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9_]{30,}|github_pat_[A-Za-z0-9_]{30,})",
+    "a GitLab token": r"\b(?:gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas)-|GR1348941)[\w-]{16,}",
     "an API key (sk-…)": r"\bsk-[A-Za-z0-9_-]{16,}",
     "a Stripe key": r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
-    "a Slack token": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
-    "a Slack webhook": r"hooks\.slack\.com/services/[A-Za-z0-9/]{20,}",
+    "a Slack token": r"\b[xX][oO][xX][A-Za-z]-[A-Za-z0-9-]{10,}",
+    "a Slack webhook": r"(?i:hooks\.slack\.com/services/)[\w/]{20,}",
     "a Google API key": r"\bAIza[A-Za-z0-9_-]{30,}",
     "a Google OAuth token": r"\bya29\.[A-Za-z0-9_-]{20,}",
     "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}",
@@ -64,12 +66,28 @@ _FORMATS = {
     "a SendGrid key": r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
     "a DigitalOcean token": r"\bdo[opr]_v1_[a-f0-9]{40,}",
     "a Prefect API key": r"\bpn[ub]_[A-Za-z0-9]{30,}",
-    "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a JSON web token": r"\beyJ[\w=-]+\.[\w=-]+\.?[\w.+/=-]{8,}",
+    "a private key": r"\bBEGIN [A-Z0-9 ]*PRIVATE KEY|\bPuTTY-User-Key-File-[0-9]",
     "an HTTP credential": r"\b(?:Bearer|Basic|Token)\s+(?!token\b)[A-Za-z0-9+/_.=-]{12,}",
     "a URL with a password": r"\b[a-z][a-z0-9+.-]*://[^\s/:@{}'\"<>]*:[^\s/@{}'\"<>*]+@[\w\[]",
 }
-_FORMAT = re.compile("|".join(f"(?P<f{i}>{one})" for i, one in enumerate(_FORMATS.values())))
+# Those that no word gives away: looked for in every text, by themselves.
+_BARE_FORMATS = {
+    "an Azure storage key": r"AccountKey=[A-Za-z0-9+/=]{60,}",
+    "a Square secret": r"\bsq0[a-z]{3}-[\w\\-]{22,}",
+    "a Twilio key": r"\b(?:AC|SK)[a-z0-9]{32}\b",
+    "a Mailchimp key": r"\b[0-9a-z]{32}-us[0-9]{1,2}\b",
+    "a Telegram token": r"\b[0-9]{8,10}:[\w-]{35}(?![\w-])",
+    "a Discord token": r"\b[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,}",
+    "an Artifactory key": r"\bAKC[A-Za-z0-9]{10,}",
+}
+
+
+def _any_of(formats: Mapping[str, str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?P<f{i}>{one})" for i, one in enumerate(formats.values())))
+
+
+_FORMAT, _BARE_FORMAT = _any_of(_FORMATS), _any_of(_BARE_FORMATS)
 # password=… within a connection string, a URL's query or a comment.
 _PAIR = re.compile(
     rf"(?P<name>[A-Za-z0-9_-]*(?:{_WORD}))(?:['\"]?\s*[:=]\s*)(?P<value>[^\s,;&'\"{{}}()<>\[\]]+)",
@@ -79,7 +97,7 @@ _PAIR = re.compile(
 _HINTS = re.compile(
     "pass|pwd|secret|token|key|credential|bearer|auth|basic|connect|login|client|session|api|jwt"
     "|akia|asia|gh[opusr]_|github_pat_|glpat-|sk-|k_live_|k_test_|xox|hooks.slack|aiza|ya29|hf_"
-    r"|npm_|pypi-|sg\.|_v1_|pn[ub]_|eyj|://"
+    r"|npm_|pypi-|sg\.|_v1_|pn[ub]_|eyj|://|gl[a-z]+-|gr1348941|abia|acca|a3t"
 )
 _PLACEHOLDER = re.compile(
     r"^(?:|\*+|x+|\.+|…|-+|none|null|true|false|str|bytes|int|todo|tbd|example.*|dummy|secret"
@@ -92,13 +110,10 @@ _AUTH_CALL = re.compile(r"login|auth|connect|client|credential|session|token|pas
 
 
 def _by_format(text: str) -> Iterator[Finding]:
-    kinds = list(_FORMATS)
     for match in _FORMAT.finditer(text):
-        kind = kinds[int((match.lastgroup or "f0")[1:])]
-        line = text.count("\n", 0, match.start()) + 1
-        if kind == "a URL with a password" and _is_placeholder_url(match.group()):
-            continue
-        yield Finding(name=_name_on_line(text, match.start()), line=line, why=f"it holds {kind}")
+        found = _of_format(_FORMATS, match)
+        if "a URL with a password" not in found.why or not _is_placeholder_url(match.group()):
+            yield found
     for number, row in enumerate(text.split("\n"), 1):
         for match in _PAIR.finditer(row):
             name, value = match["name"], match["value"]
@@ -109,6 +124,13 @@ def _by_format(text: str) -> Iterator[Finding]:
                 and not _is_code(value)
             ):
                 yield Finding(name=name, line=number, why=f"a value follows {name!r}")
+
+
+def _of_format(formats: Mapping[str, str], match: re.Match[str]) -> Finding:
+    kind = list(formats)[int((match.lastgroup or "f0")[1:])]
+    text, place = match.string, match.start()
+    line = text.count("\n", 0, place) + 1
+    return Finding(name=_name_on_line(text, place), line=line, why=f"it holds {kind}")
 
 
 def _is_placeholder_url(url: str) -> bool:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+from detect_secrets.plugins.base import RegexBasedDetector
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pulpo.carry.secrets import find_secrets
 from pulpo.errors import SecretError
@@ -50,6 +54,42 @@ def test_a_credential_is_found_and_never_repeated(kind: str) -> None:
     for one in found:
         assert "hunter22" not in one.why
         assert GITHUB not in one.why
+
+
+# --- What a library of key formats finds ----------------------------------------------------------
+# It is no part of pulpo: docs/decisions/0008-credentials.md.
+
+#: Detectors that go by the words around a value, or find what is none of our business.
+NO_FORMATS = {
+    "Artifactory Credentials": "half of it finds 'APDataFrame1'",
+    "Basic Auth Credentials": "URLs: has rules of its own here",
+    "Cloudant Credentials": "a name beside a value: has rules of its own here",
+    "IBM Cloud IAM Key": "the same",
+    "IBM COS HMAC Credentials": "the same",
+    "SoftLayer Credentials": "the same",
+    "Public IP (ipv4)": "no credential",
+}
+FORMATS = {
+    f"{kind} {number}": pattern
+    for kind, detector in get_mapping_from_secret_type_to_class().items()
+    if issubclass(detector, RegexBasedDetector) and kind not in NO_FORMATS
+    for number, pattern in enumerate(detector.denylist)
+    if not pattern.pattern.startswith(("aws", r"\/\/.+\/:_authToken"))  # by the words around
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS))
+@given(data=st.data())
+@settings(max_examples=5, suppress_health_check=[HealthCheck.filter_too_much])
+def test_known_key_formats_are_found(kind: str, data: st.DataObject) -> None:
+    samples = st.from_regex(FORMATS[kind], fullmatch=True, alphabet=st.characters(codec="ascii"))
+    # Some patterns begin before a text is long enough to be a key.
+    sample = data.draw(
+        samples.filter(
+            lambda text: len(text) > 27 + 30 * ("hooks" in text.lower()) or "KEY" in text.upper()
+        )
+    )
+    assert list(find_secrets(f"THING = {sample!r}\n")), sample
 
 
 HARMLESS = [
