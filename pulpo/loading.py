@@ -69,6 +69,8 @@ class Cells:
         What an export needs, besides, to be the same again.
     doc
         What a module says of itself.
+    by_code
+        Operations that the module's own code declares when its cells run.
     """
 
     title: str
@@ -76,11 +78,13 @@ class Cells:
     notes: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     doc: str = ""
+    by_code: tuple[str, ...] = ()
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """The operations that the cells declare, in order."""
-        return tuple(dict.fromkeys(cell.operation for cell in self.cells if cell.operation))
+        """The operations that the cells declare, those of `by_code` last."""
+        own = [cell.operation for cell in self.cells if cell.operation]
+        return tuple(dict.fromkeys([*own, *self.by_code]))
 
 
 @dataclass(slots=True)
@@ -101,6 +105,8 @@ class _Part:
         node = self.node
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             return (node.name,)
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            return ()
         if isinstance(node, ast.Import | ast.ImportFrom):
             return tuple(a.asname or a.name.partition(".")[0] for a in node.names)
         stores = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
@@ -194,6 +200,13 @@ def cells_of_export(text: str, operations: Sequence[Node], title: str) -> Cells:
             kept.append(node)
     functions = {node.name: ast.unparse(table[node.name]) for node in kept}
     own = [part for part in parts if not _is_of_the_export(part)]
+    bound = {name for part in own for name in part.binds}
+    for name, function in functions.items():
+        if _root(function) not in bound:
+            raise ExportError(
+                f"the operations.py of {title} names {function!r} as the function of operation "
+                f"{name!r}, and does not define it. Give it that name again."
+            )
     cells = _Writer(kept, functions).write(_as_before(own))
     return Cells(title=title, cells=cells, notes=tuple(notes))
 
@@ -240,6 +253,7 @@ def cells_of_module(module: types.ModuleType, text: str, operations: Iterable[Op
         if function is not None and getattr(module, own_name, None) is function:
             own[own_name] = operation.node
     kept: list[_Part] = []
+    relative: list[_Part] = []
     decorated: list[Node] = []
     notes = []
     for part in _read(text, name):
@@ -251,16 +265,33 @@ def cells_of_module(module: types.ModuleType, text: str, operations: Iterable[Op
             bare = strip_decorators(part.text, lambda one, mine=mine: ast.unparse(one) in mine)  # type: ignore[misc]
             part = _Part(ast.parse(bare).body[0], bare)
             decorated.append(own[part.function])
+        relative.append(part)
         kept.append(_absolute(part, module.__package__ or ""))
-    if not own:
+    by_code = tuple(
+        each.name
+        for each in operations
+        if getattr(each.function, "__module__", "") == name and each.node not in decorated
+    )
+    if not decorated and not by_code:
         raise UsageError(f"{name} declares no operation: there is nothing to load.")
-    if "__file__" in text:
-        notes.append("it uses '__file__', which a notebook does not have")
+    if by_code:
+        told = ", ".join(map(repr, by_code))
+        notes.append(f"declared by the module's own code, which is as it was: {told}")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if "__file__" in line:
+            notes.append(
+                f"line {number} uses '__file__', which a notebook does not have: write the path"
+            )
+    if any(part.text != other.text for part, other in zip(kept, relative, strict=True)):
+        package = (module.__package__ or "").partition(".")[0]
+        notes.append(f"it imports from its package: run it where {package!r} can be imported")
     used = {n.id for part in kept for n in ast.walk(part.node) if isinstance(n, ast.Name)}
     kept = [part for part in kept if not _is_unused_pulpo(part.node, used)]
     cells = _Writer(decorated, {node.name: node.function for node in decorated}).write(kept)
     doc = ast.get_docstring(ast.parse(text)) or ""
-    return Cells(title=name, cells=cells, notes=tuple(dict.fromkeys(notes)), doc=doc)
+    return Cells(
+        title=name, cells=cells, notes=tuple(dict.fromkeys(notes)), doc=doc, by_code=by_code
+    )
 
 
 def notebook(cells: Cells) -> str:
@@ -389,7 +420,9 @@ def _read(text: str, title: str) -> list[_Part]:
     try:
         parts = [_Part(node, part) for node, part in split(text)]
     except SyntaxError as error:
-        raise ExportError(f"{title} cannot be read: {error}.") from error
+        raise ExportError(
+            f"the source of {title} cannot be read: {error.msg} (line {error.lineno})."
+        ) from error
     if parts and ast.get_docstring(ast.parse(text), clean=False) is not None:
         del parts[0]
     return parts

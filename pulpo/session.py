@@ -919,7 +919,7 @@ class Session:
 
         return Loaded(
             operations=cells.operations,
-            cells=len(cells.cells),
+            cells=len(cells.cells) + 1 + bool(cells.doc),  # with '%load_ext pulpo'
             source=cells.title,
             notes=cells.notes,
             written=written,
@@ -928,19 +928,23 @@ class Session:
 
     def replaced_by(self, cells: Cells) -> dict[str, Any]:
         """Return what cells would bind anew, each name with the cell that has it now."""
-        found: dict[str, Any] = {}
+        texts: dict[str, list[str]] = {}
         for cell in cells.cells:
             for name in cell.binds:
-                known = self.recorder.by_name.get(name, ())
-                if name in self.namespace and not (known and known[-1].text in cell.text):
-                    found[name] = known[-1].cell if known else None
+                texts.setdefault(name, []).append(cell.text)
+        found: dict[str, Any] = {}
+        for name, own in texts.items():
+            known = self.recorder.by_name.get(name, ())
+            same = known and any(known[-1].text in text for text in own)
+            if name in self.namespace and not same:
+                found[name] = known[-1].cell if known else None
         return found
 
     @contextlib.contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Let the names, the operations and the record be what they were when something fails."""
         names, record = dict(self.namespace), self.recorder.save()
-        operations = self.registry.list_all()
+        operations, path = self.registry.list_all(), [*sys.path]
         try:
             yield
         except BaseException:
@@ -948,6 +952,7 @@ class Session:
             self.namespace.update(names)
             self.recorder.restore(record)
             self.registry.restore(operations)
+            sys.path[:] = path
             raise
 
     def diff(self, folder: str | Path | None = None, *, shown_as: str = "") -> Diff:

@@ -120,7 +120,7 @@ PLAIN = [
     "%%operation scraping.merge\ndef merge(raw: Raw) -> Jobs:\n"
     "    return Jobs(texts=[clean(text) for text in raw.texts])",
     "%%operation analysis.count --outputs Counted --cache inputs --after scraping.fetch\n"
-    "async def merge(jobs: Jobs) -> Counter:\n    return Counter(jobs.texts)",
+    "async def merge(jobs: Jobs) -> Counter:\n    return Counter(jobs.texts)\n\n\n# its last words",
 ]
 # Stand-ins for pulpo, an operation that is an object, one of a module, text that looks like magics.
 TRAPS = [
@@ -198,7 +198,8 @@ def test_cells_are_what_a_person_would_write(tmp_path: Path) -> None:
         *PLAIN[2:4],
         PLAIN[4].replace("--retries 2 --retry-delay 1.5 --tags web",
                          "--tags web --retries 2 --retry-delay 1.5"),
-        *PLAIN[5:],
+        PLAIN[5],
+        PLAIN[6].replace("\n\n\n#", "\n#"),
     ]  # fmt: skip
     written = (tmp_path / "again.ipynb").read_bytes()
     run(["%pulpo load -o again.ipynb --force"], tmp_path)
@@ -241,6 +242,50 @@ def test_a_module_becomes_cells(shell: Notebook, jobs: Path) -> None:
     )
 
 
+def test_what_other_code_of_a_module_declares_is_counted_and_told(
+    shell: Notebook, tmp_path: Path
+) -> None:
+    text = """
+        import pulpo
+
+        @pulpo.operation(name="one")
+        def one() -> int: return 1
+
+        if True:
+            @pulpo.operation(name="two")
+            def two() -> int: return 2
+
+        HERE = __import__("os").path.dirname(__file__)
+        """
+    (tmp_path / "pulpo_mixed.py").write_text(textwrap.dedent(text))
+    answer = shell.run("%pulpo load pulpo_mixed.py -o mixed.ipynb")
+    assert answer.text.splitlines() == [
+        "2 operations of pulpo_mixed written to mixed.ipynb, as 4 cells",
+        "note: declared by the module's own code, which is as it was: 'two'",
+        "note: line 11 uses '__file__', which a notebook does not have: write the path",
+    ]
+    path = [*sys.path]
+    answer = shell.run("%pulpo load pulpo_mixed.py")
+    assert "'__file__' is not defined" in str(answer.error)
+    assert answer.text == f"UsageError: {answer.error}"  # once, and nothing of what was undone
+    assert current().operations == []
+    assert sys.path == path
+
+
+def test_an_export_can_be_loaded_into_the_session_that_made_it(
+    shell: Notebook, tmp_path: Path
+) -> None:
+    for cell in ["from __future__ import annotations", *PLAIN, "%pulpo export"]:
+        assert shell.run(cell).error is None
+    for _ in range(2):
+        assert shell.run("%pulpo load").error is None
+    assert [o.name for o in current().operations] == [
+        "scraping.fetch",
+        "scraping.merge",
+        "analysis.count",
+    ]
+
+
 def test_relative_imports_are_spelled_out(
     shell: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +310,7 @@ def test_relative_imports_are_spelled_out(
     finally:
         for name in [name for name in sys.modules if name.startswith("pulpo_shop")]:
             del sys.modules[name]
+    assert "run it where 'pulpo_shop' can be imported" in answer.text
     assert cells_in(Path("flows.ipynb"))[1:] == [
         "from pulpo_shop.models import A  # the model",
         "%%operation shop.make\ndef make(n: int = 1) -> A:\n"
@@ -343,6 +389,10 @@ def test_an_operation_without_its_source_is_left_out_and_told() -> None:
     assert cells.notes == ("operation 'b' was exported without its source: left out",)
     with pytest.raises(ExportError, match="no operation 'c'"):
         cells_of_export(text, [Node("c", "f")], "there")
+    with pytest.raises(ExportError, match="names 'f' as the function of operation 'a', and does"):
+        cells_of_export(text.replace("def f", "def g"), [Node("a", "f")], "there")
+    with pytest.raises(ExportError, match=r"the source of there cannot be read: .* \(line 1\)"):
+        cells_of_export("def f(:\n", [], "there")
     with pytest.raises(ExportError, match="no table OPERATIONS"):
         cells_of_export("x = 1\n", [], "there")
 

@@ -66,7 +66,7 @@ _FORMATS = {
     "a SendGrid key": r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
     "a DigitalOcean token": r"\bdo[opr]_v1_[a-f0-9]{40,}",
     "a Prefect API key": r"\bpn[ub]_[A-Za-z0-9]{30,}",
-    "a JSON web token": r"\beyJ[\w=-]+\.[\w=-]+\.?[\w.+/=-]{8,}",
+    "a JSON web token": r"\b(?=eyJ[\w.+/=-]{17})eyJ[\w=-]+\.[\w=-]",
     "a private key": r"\bBEGIN [A-Z0-9 ]*PRIVATE KEY|\bPuTTY-User-Key-File-[0-9]",
     "an HTTP credential": r"\b(?:Bearer|Basic|Token)\s+(?!token\b)[A-Za-z0-9+/_.=-]{12,}",
     "a URL with a password": r"\b[a-z][a-z0-9+.-]*://[^\s/:@{}'\"<>]*:[^\s/@{}'\"<>*]+@[\w\[]",

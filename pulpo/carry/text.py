@@ -41,8 +41,19 @@ def split(source: str) -> list[tuple[ast.stmt, str]]:
         if shares_first:  # a = 1; b = 2
             begin = (firsts[place], node.col_offset)
         text = _cut(lines, begin, (lasts[place], node.end_col_offset) if shares_last else end)
+        if place + 1 == len(nodes):
+            text = _closed_up(text, lasts[place] - starts[place])
         found.append((node, text.strip("\n")))
     return found
+
+
+def _closed_up(text: str, length: int) -> str:
+    """Return the last statement with the comments below it, however far, directly below it.
+
+    With a blank line between, they would be the next statement's where another one follows.
+    """
+    lines = text.split("\n")
+    return "\n".join([*lines[:length], *(line for line in lines[length:] if line.strip())])
 
 
 def strip_decorators(text: str, unwanted: Callable[[ast.expr], bool]) -> str:

@@ -213,15 +213,23 @@ def _panel(_session: Session, _arguments: argparse.Namespace) -> Any:
 def _load(session: Session, arguments: argparse.Namespace) -> Any:
     if arguments.output:
         return session.load_into(arguments.source, arguments.output, force=arguments.force)
-    cells = session.load(arguments.source)
-    replaced = session.replaced_by(cells)
-    if replaced and not arguments.force:
-        raise UsageError(
-            f"loading {cells.title} would give {', '.join(map(repr, replaced))} another meaning in "
-            "this session. Load it into a notebook of its own (-o FILE.ipynb), or with --force."
-        )
+    with session.undone_on_error():
+        cells = session.load(arguments.source)
+        replaced = session.replaced_by(cells)
+        if replaced and not arguments.force:
+            raise UsageError(
+                f"loading {cells.title} would give {', '.join(map(repr, replaced))} another "
+                "meaning in this session. Load it into a notebook of its own (-o FILE.ipynb), or "
+                "with --force."
+            )
+        _run_cells(cells)
+    return session.loaded(cells)
+
+
+def _run_cells(cells: Any) -> None:
     shell: Any = get_ipython()
-    with session.undone_on_error(), _without_values(shell):
+    said = []
+    with _quietly(shell):
         for cell in cells.cells:
             with capture_output() as captured:
                 done = shell.run_cell(cell.text, store_history=False)
@@ -231,18 +239,21 @@ def _load(session: Session, arguments: argparse.Namespace) -> Any:
                     f"{cells.title} was not loaded: {_begin(cell.text)} failed: "
                     f"{type(error).__name__}: {error}"
                 ) from error
-            captured.show()  # type: ignore[no-untyped-call]
-    return session.loaded(cells)
+            said.append(captured)
+    for captured in said:  # all of it, or nothing
+        captured.show()  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
-def _without_values(shell: Any) -> Iterator[None]:
-    """Let no cell show its last value."""
+def _quietly(shell: Any) -> Iterator[None]:
+    """Let no cell show its last value, nor a traceback."""
     usual, shell.ast_node_interactivity = shell.ast_node_interactivity, "none"
+    shell.showtraceback = shell.showsyntaxerror = lambda *_args, **_options: None
     try:
         yield
     finally:
         shell.ast_node_interactivity = usual
+        del shell.showtraceback, shell.showsyntaxerror
 
 
 def _begin(text: str) -> str:
@@ -348,7 +359,7 @@ def _add_load(parser: Parser) -> None:
         "source",
         nargs="?",
         metavar="SOURCE",
-        help="an export's folder, or a module; default: run_cache",
+        help="an export's folder, or a module, which is executed; default: run_cache",
     )
     parser.add_argument(
         "--output", "-o", metavar="FILE", help="into a new notebook, instead of this session"
