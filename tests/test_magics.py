@@ -398,6 +398,7 @@ SUBCOMMANDS = [
     "preview",
     "run",
     "export",
+    "load",
     "diff",
     "check",
     "panel",
