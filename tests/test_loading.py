@@ -156,6 +156,7 @@ ORDER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cells", "flags"),
     [(PLAIN, ""), (PLAIN, "--flat --runner threads"), (TRAPS, "--freeze WHO"), (ORDER, "")],

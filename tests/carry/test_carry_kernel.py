@@ -15,6 +15,8 @@ from test_magics_kernel import SECONDS, Kernel
 
 from .test_carry_cases import CASES
 
+pytestmark = pytest.mark.slow
+
 #: What is refused here, since these functions are operations, and why.
 REFUSED = {"an import for type checkers": "it is imported for type checkers only"}
 #: The table has a stand-in for IPython, where a kernel has the real one.
