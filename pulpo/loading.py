@@ -34,7 +34,9 @@ __all__ = [
     "Cells",
     "cells_of_export",
     "cells_of_module",
+    "flag_line",
     "import_source",
+    "load",
     "near",
     "notebook",
 ]
@@ -157,8 +159,9 @@ def _load_export(path: Path) -> Cells:
     parts = list(manifest.parts.values())
     if any(part != parts[0] for part in parts):
         notes.append("its flows were exported one by one; manifest.json says how, under 'parts'")
-    flags = [word for name in manifest.freeze for word in ("--freeze", name)]
-    return replace(cells, notes=tuple(notes), flags=(*_part_flags(parts[0]), *flags))
+    flags = [word for part in parts[:1] for word in _part_flags(part)]
+    flags += [word for name in manifest.freeze for word in ("--freeze", name)]
+    return replace(cells, notes=tuple(notes), flags=tuple(flags))
 
 
 def _part_flags(part: Part) -> list[str]:
@@ -216,7 +219,8 @@ def _load_module(source: str, registry: OperationRegistry) -> Cells:
     found = _spec(name, source)
     if found.submodule_search_locations or not (found.origin or "").endswith(".py"):
         raise UsageError(f"{source} is no single module: name one, such as {name}.jobs.")
-    text = Path(found.origin or "").read_text("utf-8")
+    with _told(source):
+        text = importlib.util.decode_source(Path(found.origin or "").read_bytes())
     before = registry.list_all()
     try:
         module = _executed(found, source)
@@ -242,8 +246,8 @@ def cells_of_module(module: types.ModuleType, text: str, operations: Iterable[Op
 
     Raises
     ------
-    ExportError
-        When the text is no Python, or declares no operation.
+    ExportError, UsageError
+        When the text is no Python; when it declares no operation.
     """
     name = module.__name__
     own: dict[str, Node] = {}
@@ -253,7 +257,6 @@ def cells_of_module(module: types.ModuleType, text: str, operations: Iterable[Op
         if function is not None and getattr(module, own_name, None) is function:
             own[own_name] = operation.node
     kept: list[_Part] = []
-    relative: list[_Part] = []
     decorated: list[Node] = []
     notes = []
     for part in _read(text, name):
@@ -265,7 +268,6 @@ def cells_of_module(module: types.ModuleType, text: str, operations: Iterable[Op
             bare = strip_decorators(part.text, lambda one, mine=mine: ast.unparse(one) in mine)  # type: ignore[misc]
             part = _Part(ast.parse(bare).body[0], bare)
             decorated.append(own[part.function])
-        relative.append(part)
         kept.append(_absolute(part, module.__package__ or ""))
     by_code = tuple(
         each.name
@@ -277,14 +279,7 @@ def cells_of_module(module: types.ModuleType, text: str, operations: Iterable[Op
     if by_code:
         told = ", ".join(map(repr, by_code))
         notes.append(f"declared by the module's own code, which is as it was: {told}")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if "__file__" in line:
-            notes.append(
-                f"line {number} uses '__file__', which a notebook does not have: write the path"
-            )
-    if any(part.text != other.text for part, other in zip(kept, relative, strict=True)):
-        package = (module.__package__ or "").partition(".")[0]
-        notes.append(f"it imports from its package: run it where {package!r} can be imported")
+    notes += _left_behind(text, module.__package__ or "")
     used = {n.id for part in kept for n in ast.walk(part.node) if isinstance(n, ast.Name)}
     kept = [part for part in kept if not _is_unused_pulpo(part.node, used)]
     cells = _Writer(decorated, {node.name: node.function for node in decorated}).write(kept)
@@ -292,6 +287,17 @@ def cells_of_module(module: types.ModuleType, text: str, operations: Iterable[Op
     return Cells(
         title=name, cells=cells, notes=tuple(dict.fromkeys(notes)), doc=doc, by_code=by_code
     )
+
+
+def _left_behind(text: str, package: str) -> Iterator[str]:
+    """Yield what a module has where it stands, and a notebook has not."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if "__file__" in line:
+            yield f"line {number} uses '__file__', which a notebook does not have: write the path"
+    nodes = ast.walk(ast.parse(text))
+    if any(isinstance(node, ast.ImportFrom) and node.level for node in nodes):
+        root = package.partition(".")[0]
+        yield f"it imports from its package: run it where {root!r} can be imported"
 
 
 def notebook(cells: Cells) -> str:

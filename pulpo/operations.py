@@ -338,11 +338,7 @@ def make_operation(
         is_async=SyncAsyncDetector.is_async(function),
         doc=inspect.getdoc(function) or "" if not isinstance(function, functools.partial) else "",
         cell=cell,
-        declared=tuple(
-            (flag, tuple(map(_as_text, _as_list(models))))
-            for flag, models in (("inputs", inputs), ("outputs", outputs))
-            if models is not None
-        ),
+        declared=_declared(inputs=inputs, outputs=outputs),
     )
 
 
@@ -919,6 +915,14 @@ def _as_list(models: Any) -> list[Any]:
     if isinstance(models, (list, tuple)):
         return list(models)
     return [models]
+
+
+def _declared(**flags: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple(
+        (flag, tuple(map(_as_text, _as_list(models))))
+        for flag, models in flags.items()
+        if models is not None
+    )
 
 
 def _as_text(model: Any) -> str:

@@ -871,13 +871,13 @@ class Session:
         return _Piece(restricted(plan, [flow.name for flow in flows]), asked)
 
     def load(self, source: str | Path | None = None) -> Cells:
-        """Return an export, or a module with operations, as cells; nothing runs and none is kept.
+        """Return an export, or a module with operations, as cells, which do not run.
 
         Parameters
         ----------
         source
             The folder of an export, what the settings say when left out; or a module, by its path
-            or dotted name. A module is imported, which declares its operations.
+            or dotted name. A module is executed, but not imported.
 
         Raises
         ------
@@ -926,18 +926,18 @@ class Session:
             flags=cells.flags,
         )
 
-    def replaced_by(self, cells: Cells) -> dict[str, Any]:
-        """Return what cells would bind anew, each name with the cell that has it now."""
+    def replaced_by(self, cells: Cells) -> list[str]:
+        """Return the names of this session to which cells would give another meaning."""
         texts: dict[str, list[str]] = {}
         for cell in cells.cells:
             for name in cell.binds:
                 texts.setdefault(name, []).append(cell.text)
-        found: dict[str, Any] = {}
+        found = []
         for name, own in texts.items():
             known = self.recorder.by_name.get(name, ())
             same = known and any(known[-1].text in text for text in own)
             if name in self.namespace and not same:
-                found[name] = known[-1].cell if known else None
+                found.append(name)
         return found
 
     @contextlib.contextmanager

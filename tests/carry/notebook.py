@@ -77,7 +77,7 @@ class Notebook:
             try:
                 exec(carried.text, vars(sys.modules["__main__"]))
             except Exception:
-                return  # an export says so, and is not written
+                return  # of random sessions only: an export tries the text too, and is not written
         with _own_main(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             cells = [cell.text for cell in cells_of_export(text, operations, "there").cells]
