@@ -26,7 +26,9 @@ help: ## say what can be made
 # --- what has to be there ---------------------------------------------------------------------
 
 # uv is quicker; pip is there when uv cannot reach or read the index that pip is configured for.
-pip_install = $(PY) -m uv pip install --quiet --python $(PY) $(1) \
+# Bytecode as pip makes it: where Python may not write its own, each of the hundreds of kernels and
+# scripts of the suite would compile Prefect again.
+pip_install = $(PY) -m uv pip install --quiet --compile-bytecode --python $(PY) $(1) \
 	|| { echo "uv could not; pip tries"; $(PY) -m pip install --quiet $(1); }
 
 $(VENV)/.made: scripts/need.sh
