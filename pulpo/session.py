@@ -955,6 +955,15 @@ class Session:
             sys.path[:] = path
             raise
 
+    def forget_failed_imports(self) -> None:
+        """Forget the operations of modules that failed while they were imported."""
+        for operation in self.registry.list_all():
+            function = inspect.unwrap(operation.function)
+            module = getattr(function, "__module__", None)
+            here = getattr(function, "__globals__", self.namespace) is self.namespace
+            if not here and isinstance(module, str) and module not in sys.modules:
+                self.registry.remove(operation.name)
+
     def diff(self, folder: str | Path | None = None, *, shown_as: str = "") -> Diff:
         """Return what changed since the last export: what it has, against what it would have now.
 

@@ -121,6 +121,19 @@ def test_cells_answer_fail_and_are_renamed(kernel: Kernel) -> None:
     ) == ("(False, ['a.g'])")
 
 
+def test_a_module_that_fails_to_import_declares_nothing(kernel: Kernel, tmp_path: Path) -> None:
+    text = "import pulpo\n@pulpo.operation\ndef load() -> int:\n    return 1\n"
+    (tmp_path / "steps.py").write_text(f"{text}1 / 0\n")
+    kernel.run(MODELS)
+    kernel.run(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.dont_write_bytecode = True")
+    kernel.run(FETCH)
+    assert "ZeroDivisionError" in kernel.text("import steps")
+    assert "load sync" not in kernel.text("%pulpo graph --text")
+    (tmp_path / "steps.py").write_text(text)
+    assert kernel.text("import steps") == ""
+    assert "load sync" in kernel.text("%pulpo graph --text")
+
+
 def test_a_frontend_completes_through_the_kernel(kernel: Kernel) -> None:
     kernel.run(FETCH)
     request = kernel.client.complete("%pulpo show load.", 17)

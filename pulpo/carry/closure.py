@@ -15,7 +15,7 @@ from pulpo.carry.attach import Attachments
 from pulpo.carry.constants import INSIDE, WRITE_IT, Constants
 from pulpo.carry.definitions import Definitions, unwrapped
 from pulpo.carry.frozen import Frozen, is_marked
-from pulpo.carry.modules import Modules
+from pulpo.carry.modules import Modules, is_type_checking
 from pulpo.carry.names import names_in_queries, names_of
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
@@ -296,7 +296,7 @@ class Closure:
         self, name: str, user: Piece | None, when: str, history: list[Statement]
     ) -> Statement | None:
         if when == "hints":  # only for type checkers: nobody may ever evaluate it
-            typed = [one for one in history if _is_type_checking(one.node)]
+            typed = [one for one in history if is_type_checking(one.node)]
             return typed[-1] if typed else None
         if name in _FINDS_NAMES:
             self._warn(
@@ -322,7 +322,7 @@ class Closure:
             )
         if name in self._recorder.deleted:
             why = f"it was deleted in cell {self._recorder.deleted[name]}"
-        elif any(_is_type_checking(one.node) for one in self._recorder.by_name.get(name, ())):
+        elif any(is_type_checking(one.node) for one in self._recorder.by_name.get(name, ())):
             why = "it is imported for type checkers only"
             fix = "A flow checks what it is given: import it without 'if TYPE_CHECKING'."
             self._refuse(name, user, why, fix)
@@ -637,10 +637,6 @@ def _is_type_like(value: object) -> bool:
     return type(value).__module__ in ("typing", "types", "typing_extensions") and not isinstance(
         value, types.FunctionType | types.BuiltinFunctionType | types.ModuleType
     )
-
-
-def _is_type_checking(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
 def _holds_only_imports(node: ast.If | ast.Try) -> bool:

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import hashlib
 import importlib.util
+import os
 import site
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-__all__ = ["Modules"]
+__all__ = ["Loaded", "Modules", "is_type_checking"]
+
+
+class Loaded:
+    """What the files of imported modules held when they were imported; installed ones aside.
+
+    A module that was imported before the first look counts as unedited until then.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._then: dict[str, tuple[Any, str, bytes]] = {}
+        self.look()
+
+    def look(self) -> None:
+        """Note what was imported, or loaded again, since the last look."""
+        new = set(sys.modules) - self._seen
+        self._seen |= new
+        for name in [*new, *self._then]:
+            with suppress(Exception):  # some modules answer in their own way
+                spec = sys.modules[name].__spec__  # a new one when it is loaded again
+                file = spec.origin if spec else None
+                if not file or not file.endswith(".py") or file.startswith(_installed()):
+                    continue
+                if name not in self._then or self._then[name][0] is not spec:
+                    self._then[name] = spec, file, _digest(file)
+
+    def is_edited(self, name: str) -> bool:
+        """Tell whether a module's file is not what was imported any more."""
+        then = self._then.get(name)
+        return then is not None and _digest(then[1]) != then[2]
 
 
 @dataclass(slots=True)
@@ -20,7 +57,6 @@ class Modules:
 
     root: Path | None
     _known: dict[str, str] = field(default_factory=dict)
-    _folders: list[Path] = field(default_factory=list)
 
     def unreachable_file(self, name: str) -> str:
         """Return the file of a module that the export could not import, or ``""``."""
@@ -37,12 +73,58 @@ class Modules:
             return ""
         return f"{name}.py" if file.name == f"{name}.py" else f"{name}/"
 
+    def reached(self, text: str) -> dict[str, str]:
+        """Return the modules that a text imports, and what those beside it import in turn.
+
+        Returns
+        -------
+        dict
+            Modules with their dots, each with the module that imports it, ``""`` for the text. Of
+            what the others import, that is left out which is not there: nothing that ran can have
+            needed it.
+        """
+        found = dict.fromkeys(sorted(set(self._imports(ast.parse(text), ""))), "")
+        waiting = [*found]
+        for name in waiting:
+            for other in self._imported_by(name) if self.beside(name.partition(".")[0]) else ():
+                if other not in found and (self._path(other) or _is_there(other)):
+                    found[other] = name
+                    waiting.append(other)
+        return found
+
     def is_third_party(self, name: str) -> bool:
         """Tell whether a top-level module has to be installed."""
         if name in sys.stdlib_module_names or name in sys.builtin_module_names:
             return False
         file = _file_of(name)
         return file is None or not self._is_beside(name, file)
+
+    def _imported_by(self, name: str) -> Iterator[str]:
+        yield from (name.rsplit(".", up)[0] for up in range(1, name.count(".") + 1))
+        file = self._path(name)
+        if file is not None:
+            package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+            yield from self._imports(ast.parse(file.read_bytes()), package)
+
+    def _imports(self, tree: ast.Module, package: str) -> Iterator[str]:
+        """Give the modules that the imports in a module of a package name."""
+        for node in _import_statements(tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+                continue
+            inside = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            module = ".".join(part for part in (inside, node.module) if part)
+            yield module
+            inner = (f"{module}.{alias.name}" for alias in node.names)
+            yield from (each for each in inner if self._path(each))
+
+    def _path(self, name: str) -> Path | None:
+        """Return the file that a module has beside the export."""
+        if self.root is None:
+            return None
+        place = self.root.resolve().joinpath(*name.split("."))
+        files = (place / "__init__.py", place.with_name(f"{place.name}.py"))
+        return next((file for file in files if file.is_file()), None)
 
     def _look(self, name: str) -> str:
         top = name.split(".")[0]
@@ -55,18 +137,50 @@ class Modules:
         return "" if _file_elsewhere(top) == _file_of(top) else str(file)
 
     def _is_installed(self, file: Path) -> bool:
-        if not self._folders:
-            paths = sysconfig.get_paths()
-            named = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-            named += [*site.getsitepackages(), site.getusersitepackages()]
-            self._folders = [Path(folder).resolve() for folder in named]
-        return any(file.is_relative_to(folder) for folder in self._folders)
+        return str(file).startswith(_installed())
 
     def _is_beside(self, name: str, file: Path) -> bool:
         if self.root is None:
             return False
         place = self.root.resolve().joinpath(*name.split("."))
         return file in (place.with_name(f"{place.name}.py"), place / "__init__.py", place)
+
+
+def is_type_checking(node: ast.stmt) -> bool:
+    """Tell whether a statement is ``if TYPE_CHECKING``, which never runs."""
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def _import_statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif isinstance(child, ast.If) and is_type_checking(child):
+            for other in child.orelse:
+                yield from _import_statements(ast.Module([other], []))
+        elif not isinstance(child, ast.expr):
+            yield from _import_statements(child)
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    """Return how the files of installed modules, the standard library and pulpo begin."""
+    paths = sysconfig.get_paths()
+    named = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    named += [*site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parents[1])]
+    return tuple(f"{Path(folder).resolve()}{os.sep}" for folder in named)
+
+
+def _digest(file: str) -> bytes:
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).digest()
+    except OSError:
+        return b""
+
+
+def _is_there(name: str) -> bool:
+    top = name.partition(".")[0]
+    return top in sys.modules or _file_of(top) is not None
 
 
 def _file_of(name: str) -> Path | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NewType
 
+from pulpo.carry.modules import Loaded
 from pulpo.carry.names import Names, names_of, root_name
 from pulpo.carry.text import split
 
@@ -112,6 +113,7 @@ class Recorder:
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
+        self.loaded = Loaded()
         self.forget()
 
     def forget(self) -> None:
@@ -142,6 +144,7 @@ class Recorder:
             The line that raised; the statements above it are kept. The statement that raised and
             what follows it are not.
         """
+        self.loaded.look()
         try:
             self._record(source, cell, failed_line)
         except Exception:
@@ -158,7 +161,7 @@ class Recorder:
             if isinstance(value, list)
             else value
             for name, value in vars(self).items()
-            if name != "namespace"
+            if name not in ("namespace", "loaded")
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:

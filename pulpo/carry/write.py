@@ -290,6 +290,10 @@ def _write(
         raise secret
     bound = {name for piece in pieces for name in (*piece.statement.binds, piece.renamed)}
     _check(text, bound | closure.tolerated | closure.stand_ins.keys())
+    tops = _top_modules(pieces, imported.values(), closure.modules_used)
+    reached = modules.reached(text)
+    _refuse_unreachable(reached, modules)
+    brought = {name.partition(".")[0] for name, by in reached.items() if by}
     return Carried(
         text=text,
         identifiers={**identifiers, **imported_as},
@@ -297,9 +301,10 @@ def _write(
             *closure.warnings,
             *dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used)),
             *dict.fromkeys(relative_paths(pieces, Path.cwd())),
-            *_to_take_along(_top_modules(pieces, imported.values(), closure.modules_used), modules),
+            *_to_take_along(tops | brought, modules),
+            *_edited(reached, closure.recorder, modules),
         ),
-        packages=_packages(pieces, imported.values(), closure.modules_used, modules),
+        packages=tuple(sorted(filter(modules.is_third_party, tops | brought))),
         frozen=closure.frozen.used,
         modules=tuple(sorted(set(submodules(pieces, closure.recorder.namespace)))),
         digests={
@@ -473,20 +478,30 @@ def _check(text: str, bound: set[str]) -> None:
                 )
 
 
-def _packages(
-    pieces: Iterable[Piece],
-    imported: Iterable[tuple[str, str]],
-    used: Iterable[str],
-    modules: Modules,
-) -> tuple[str, ...]:
-    names = _top_modules(pieces, imported, used)
-    return tuple(sorted(name for name in names if modules.is_third_party(name)))
+def _refuse_unreachable(reached: Mapping[str, str], modules: Modules) -> None:
+    for name, user in reached.items():
+        file = modules.unreachable_file(name.partition(".")[0]) if user else ""
+        if file:
+            raise CarryError(
+                f"cannot import {name!r} (used by {user}): it is a module in {file}, which the "
+                "export cannot import.",
+                fix="Move it beside the notebook, or install it.",
+            )
 
 
 def _to_take_along(names: Iterable[str], modules: Modules) -> Iterator[str]:
     for name in sorted(names):
         if beside := modules.beside(name):
             yield f"{name!r} is imported, not copied: take {beside} along with the export"
+
+
+def _edited(reached: Iterable[str], recorder: Recorder, modules: Modules) -> Iterator[str]:
+    for name in sorted(reached):
+        if modules.beside(name.partition(".")[0]) and recorder.loaded.is_edited(name):
+            yield (
+                f"{name!r} was edited after it was imported here, and the export imports it as it "
+                "is now: load it again (importlib.reload) and run the cells that use it"
+            )
 
 
 def _top_modules(

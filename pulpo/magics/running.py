@@ -132,6 +132,8 @@ class RunningCells:
         error = result.error_in_exec
         failed = _failed_line(error.__traceback__, self._shell.user_ns) if error else None
         self._session.recorder.record(source, cell=number, failed_line=failed)
+        if error:
+            self._session.forget_failed_imports()
         if self._stack:  # that cell was run by a magic, and is recorded now
             outer = self._stack[-1].inner
             outer[:] = [inner for inner in outer if inner != source]

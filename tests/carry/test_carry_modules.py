@@ -1,0 +1,180 @@
+"""Modules beside the notebook: what an export says of them, needs because of them, or refuses."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pulpo.carry import carry
+from pulpo.errors import CarryError
+
+from .notebook import Notebook
+
+Project = Callable[[dict[str, str]], Path]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """Write files, by their paths, into a folder that is on ``sys.path``."""
+    before = set(sys.modules)
+    root = tmp_path / "project"
+
+    def write(files: dict[str, str]) -> Path:
+        for name, text in files.items():
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+        return root
+
+    write({})
+    monkeypatch.syspath_prepend(str(root))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield write
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_what_a_module_imports_has_to_be_there_too(project: Project) -> None:
+    root = project(
+        {
+            "pulpo_steps/__init__.py": "",
+            "pulpo_steps/work.py": "import bs4, json\nfrom . import deep\nfrom .more import X\n",
+            "pulpo_steps/more.py": "import pulpo_side\nX = 1\n",
+            "pulpo_steps/deep/__init__.py": "def f():\n    import httpx\n",
+            "pulpo_steps/not_asked_for.py": "import pandas\n",
+            "pulpo_side.py": "import typing\nimport pulpo\n"
+            "try:\n    import nowhere_at_all\nexcept ImportError:\n    pass\n"
+            "if typing.TYPE_CHECKING:\n    import polars\nelse:\n    import yaml\n",
+        }
+    )
+    book = Notebook("from pulpo_steps import work", "def op(): return work.X")
+    carried = carry(book.recorder, {"op": book["op"]}, root=root)
+    assert carried.packages == ("bs4", "httpx", "pulpo", "yaml")
+    assert carried.warnings == (
+        "'pulpo_side' is imported, not copied: take pulpo_side.py along with the export",
+        "'pulpo_steps' is imported, not copied: take pulpo_steps/ along with the export",
+    )
+
+
+def test_a_module_whose_own_import_stands_elsewhere_is_refused(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/pulpo_far.py").write_text("Y = 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "far"))
+    root = project({"pulpo_near.py": "import pulpo_far\n"})
+    book = Notebook("import pulpo_near", "def op(): return pulpo_near.pulpo_far.Y")
+    with pytest.raises(CarryError) as refusal:
+        carry(book.recorder, {"op": book["op"]}, root=root)
+    assert str(refusal.value) == (
+        f"cannot import 'pulpo_far' (used by pulpo_near): it is a module in {tmp_path}/far/"
+        "pulpo_far.py, which the export cannot import. Move it beside the notebook, or install it."
+    )
+
+
+def test_a_module_that_was_edited_after_its_import_is_told(project: Project) -> None:
+    root = project({"pulpo_steps/__init__.py": "", "pulpo_steps/work.py": "X = 1\n"})
+    book = Notebook("import pulpo_steps.work", "def op(): return pulpo_steps.work.X")
+
+    def edited() -> list[str]:
+        warnings = carry(book.recorder, {"op": book["op"]}, root=root).warnings
+        return [each.split(":")[0] for each in warnings if "edited" in each]
+
+    assert edited() == []
+    (root / "pulpo_steps/work.py").touch()
+    assert edited() == []
+    project({"pulpo_steps/work.py": "X = 22\n"})
+    assert edited() == [
+        "'pulpo_steps.work' was edited after it was imported here, and the export imports it as "
+        "it is now"
+    ]
+    book.run("import importlib\nimportlib.reload(pulpo_steps.work)")
+    assert edited() == []
+    (root / "pulpo_steps/work.py").unlink()
+    assert len(edited()) == 1
+
+
+STEPS = """
+import pulpo
+from .models import Clean, Raw
+from shared_rates import RATE
+
+@pulpo.operation
+def load(n: int = 2) -> Raw:
+    return Raw(n=n)
+
+@pulpo.operation(name="parse.clean", retries=1)
+def clean(raw: Raw) -> Clean:
+    return Clean(n=raw.n * RATE)
+
+def helper(text: str) -> str:
+    return text.upper()
+"""
+CELLS = [
+    "%load_ext pulpo",
+    "import jobs_project.steps\nfrom jobs_project.models import Clean",
+    "from pydantic import BaseModel\nclass Report(BaseModel):\n    text: str",
+    "%%operation report.make\ndef make(c: Clean) -> Report:\n"
+    "    return Report(text=jobs_project.steps.helper(f'n={c.n}'))",
+    "import pulpo\nrun = pulpo.run()\nprint(run['report.make'].model_dump_json())",
+    "%pulpo export",
+]
+RUN = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for cell in {cells!r}:
+    shell.run_cell(cell, store_history=True).raise_error()
+"""
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+def test_operations_of_modules_and_of_cells_run_together_here_and_there(
+    private_env: dict[str, str], tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "jobs_project").mkdir(parents=True)
+    (here / "jobs_project/__init__.py").touch()
+    (here / "jobs_project/steps.py").write_text(STEPS)
+    (here / "jobs_project/models.py").write_text(
+        "from pydantic import BaseModel\n"
+        "class Raw(BaseModel):\n    n: int\nclass Clean(BaseModel):\n    n: int\n"
+    )
+    (here / "shared_rates.py").write_text("RATE = 3\n")
+
+    def run(command: list[str], folder: Path) -> str:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=private_env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    (here / "cells.py").write_text(RUN.format(cells=CELLS))
+    said = run(["cells.py"], here)
+    assert '{"text":"N=6"}' in said
+    assert "take jobs_project/ along" in said
+    assert "take shared_rates.py along" in said
+    there.mkdir()
+    for name in ("run_cache", "jobs_project", "shared_rates.py"):
+        shutil.move(here / name, there / name)
+    (tmp_path / "elsewhere").mkdir()
+    flow = str(there / "run_cache/orchestration/main_flow.py")
+    given = run(["-I", flow, "--n", "2"], tmp_path / "elsewhere")
+    assert json.loads(given) == {"text": "N=6"}
