@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -100,6 +101,7 @@ def write_export(
                     "NAME.bak.",
                     files=tuple(edited),
                 )
+            _refuse_read_only(folder)
             with _beside(folder) as new:
                 backed_up = old.keep(new, texts, edited)
                 for path, text in texts.items():
@@ -529,11 +531,19 @@ def _backup_name(folder: Path, relative: str) -> str:
     return name
 
 
+def _refuse_read_only(folder: Path) -> None:
+    """Raise where somebody made a folder read-only: an exchange would go around that."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
 @contextlib.contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
     """Give a new folder on the same file system, which is gone afterwards unless swapped in."""
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    new.chmod(0o777 & ~_umask())  # mkdtemp's is private, an export is not
+    # mkdtemp's is private, an export is as it was, or as any other folder.
+    new.chmod(stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0o777 & ~_umask())
     try:
         yield new
     finally:

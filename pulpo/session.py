@@ -329,8 +329,8 @@ class Session:
         return Checked(orchestration=plan, problems=in_order(plan, problems))
 
     def _export_problems(self, plan: Orchestration) -> list[Problem]:
-        from .backends.prefect import names_in_signatures
-        from .carry import refusals, verify
+        from .backends.prefect import names_in_signatures, packages_of
+        from .carry import refusals, requirements_of, verify
         from .settings import load_settings
 
         root = load_settings().cache_dir.absolute().parent
@@ -345,8 +345,9 @@ class Session:
         if not refused:
             try:
                 carried = self._carry(plan, root)
-                warnings = carried.warnings
-                verify(_operations_text(plan, carried), root, **carried.expected)
+                differs = verify(_operations_text(plan, carried), root, **carried.expected)
+                _, unlisted = requirements_of((*packages_of([plan]), *carried.packages))
+                warnings = (*carried.warnings, *differs, *unlisted)
             except CarryError as error:
                 refused.append(error)
         cells = {node.name: node.cell for node in plan.operations}
@@ -792,7 +793,7 @@ class Session:
                 "named; '%pulpo check --export' lists them."
             )
         files["operations.py"] = _operations_text(plan, carried)
-        verify(files["operations.py"], target.absolute().parent, **carried.expected)
+        differs = verify(files["operations.py"], target.absolute().parent, **carried.expected)
         plans = [piece.plan for piece in pieces]
         files, requires, unlisted = _installable(files, plans, carried)
         locked, stale = locks(files, [each.name for each in plan.flows], there, wanted=lock)
@@ -805,7 +806,7 @@ class Session:
             carried=carried,
             files=files,
             manifest=_manifest(plan, carried, package, asked, requires),
-            warnings=(*carried.warnings, *unlisted, *stale),
+            warnings=(*carried.warnings, *differs, *unlisted, *stale),
         )
 
     def _exportable(self, flow: str | None, part: Part) -> tuple[Orchestration, str]:
@@ -1126,7 +1127,11 @@ class Session:
             warnings=(*carried.warnings, *warnings),
             packages=carried.packages,
             frozen=carried.frozen,
-            expected={"modules": carried.modules, "digests": carried.digests},
+            expected={
+                "modules": carried.modules,
+                "digests": carried.digests,
+                "kept": carried.kept,
+            },
         )
 
     def _is_foreign(self, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -286,6 +287,40 @@ def test_a_full_disk_leaves_the_old_export(tmp_path: Path) -> None:
     assert "ExportError: cannot write out/: File too large" in done.stderr
     assert tree(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+READ_ONLY = """
+import ctypes, pathlib, sys
+from pulpo.exports import write_export
+
+library = ctypes.CDLL(None)
+if hasattr(library, "capset"):  # root without its powers is held by permissions, too
+    nobody_s = (ctypes.c_uint32 * 6)()
+    assert library.capset((ctypes.c_uint32 * 2)(0x20080522, 0), nobody_s) == 0
+write_export(pathlib.Path(sys.argv[1]), {"operations.py": "A = 5\\n"}, {})
+"""
+
+
+@pytest.mark.parametrize("read_only", [".", "out", "out/orchestration"])
+def test_a_read_only_folder_is_left_as_it_is(tmp_path: Path, read_only: str) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    before = tree(tmp_path)
+    (tmp_path / read_only).chmod(0o555)
+    try:
+        command = [sys.executable, "-c", READ_ONLY, tmp_path / "out"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    finally:
+        (tmp_path / read_only).chmod(0o755)
+    assert "ExportError: cannot write out/: Permission denied. The export there is" in done.stderr
+    assert tree(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_export_keeps_who_may_read_it(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    (tmp_path / "out").chmod(0o700)
+    write_export(tmp_path / "out", {"operations.py": "A = 5\n"}, {})
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
 
 
 def test_a_file_in_the_folder_s_place_is_refused(tmp_path: Path) -> None:

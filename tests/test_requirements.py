@@ -87,6 +87,24 @@ def test_what_stands_in_a_folder_here_is_no_requirement() -> None:
     assert "'no_such_module' is of no installed distribution" in warning
 
 
+def test_the_check_says_what_the_export_will(
+    book: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside_it.py").write_text("import pulpo\ndef rate():\n    return 2\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    book.cell("import beside_it")
+    book.operation("rate", "def rate(x: Clean) -> int:\n    return x.number * beside_it.rate()\n")
+    checked = [each.message for each in book.session.check(export=True).problems]
+    exported = book.session.export(tmp_path / "run_cache").warnings
+    assert [f"export: {warning}." for warning in exported] == [
+        message for message in checked if message.startswith("export: ")
+    ]
+    assert "take beside_it.py along" in exported[0]
+    assert "'pulpo' is installed from a folder of this machine" in exported[1]
+    monkeypatch.delitem(sys.modules, "beside_it")
+
+
 # --- Locks ----------------------------------------------------------------------------------------
 
 

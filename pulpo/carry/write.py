@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import json
 import keyword
 import re
 import subprocess
@@ -22,9 +23,10 @@ from pulpo.carry.effects import effects, relative_paths, submodules
 from pulpo.carry.modules import Modules
 from pulpo.carry.pieces import Kind, Piece, ordered
 from pulpo.carry.record import Recorder
-from pulpo.carry.secrets import find_secrets
+from pulpo.carry.secrets import find_secrets, is_secret_name
+from pulpo.carry.state import KEPT, Kept, kept_by, late_future, stale_caches
 from pulpo.carry.text import join, rename_function, trim_import
-from pulpo.carry.values import DIGEST, digest
+from pulpo.carry.values import digest
 from pulpo.errors import CarryError, SecretError
 
 __all__ = ["Carried", "carry", "refusals", "verify"]
@@ -52,6 +54,8 @@ class Carried:
         Expressions in ``text`` for modules inside of others, ``email.mime.text``; see `verify`.
     digests
         What constants with plain data are here, by name; see `verify`.
+    kept
+        What functions keep from call to call here, by name; see `verify`.
     """
 
     text: str
@@ -61,6 +65,7 @@ class Carried:
     frozen: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)
 
 
 def carry(
@@ -158,8 +163,9 @@ def verify(
     *,
     modules: Iterable[str] = (),
     digests: Mapping[str, str] = types.MappingProxyType({}),
+    kept: Mapping[str, Kept] = types.MappingProxyType({}),
     timeout: float = 120,
-) -> None:
+) -> tuple[str, ...]:
     """Import a text in a fresh process that knows nothing of this session.
 
     Parameters
@@ -172,8 +178,15 @@ def verify(
         Modules inside of others that have to be there then, as `Carried.modules`.
     digests
         What constants have to be then, as `Carried.digests`.
+    kept
+        What functions keep here, as `Carried.kept`.
     timeout
         Seconds that the import may take.
+
+    Returns
+    -------
+    tuple of str
+        A warning for each function that does not keep there what it keeps here.
 
     Raises
     ------
@@ -186,9 +199,7 @@ def verify(
         paths = [folder, *([str(root)] if root is not None else [])]
         code = f"import sys; sys.path[:0] = {paths!r}; import operations"
         code += "".join(f"\noperations.{module}" for module in modules)
-        if digests:
-            code += f"{DIGEST}\nfor name, here in {dict(digests)!r}.items():"
-            code += "\n    if digest(getattr(operations, name, None)) != here: print(repr(name))"
+        code += f"{KEPT}{_TELL.format(digests=dict(digests), kept=list(kept))}"
         check = Path(folder) / "_pulpo_verify.py"  # a command line holds too little
         check.write_text(code, encoding="utf-8")
         try:
@@ -205,32 +216,49 @@ def verify(
                 f"the carried text took more than {timeout:g} seconds to import. Move what takes "
                 "that long into an operation."
             ) from None
-    _refuse_if_other(done, modules, digests)
-
-
-def _refuse_if_other(
-    done: subprocess.CompletedProcess[str], modules: Iterable[str], digests: Mapping[str, str]
-) -> None:
-    """Raise what a fresh process said against a text."""
-    if done.returncode != 0:
-        last = done.stderr.strip().split("\n")[-1]
-        lacking = re.fullmatch(r"AttributeError: module '(.+)' has no attribute '(.+)'", last)
-        if lacking and any(lacking[2] in one.split(".") for one in modules):
-            raise CarryError(
-                f"the carried text uses the module {lacking[1]}.{lacking[2]}, which only something "
-                "else in this session has imported.",
-                fix=f"Add 'import {lacking[1]}.{lacking[2]}' to a cell.",
-            )
-        raise CarryError(f"the carried text does not run in a fresh process: {last}")
-    other = done.stdout.split()
-    if other and other[-1].strip("'") in digests:
-        name = other[-1].strip("'")
+    said = _said(done, modules)
+    if said["other"]:
+        name = said["other"][0]
+        freeze = f" Or export its value of now, with --freeze {name}."
         raise CarryError(
             f"cannot carry {name!r}: its line gives something else in every process, as the order "
             "of a set does, and hash().",
-            fix=f"Write its value as a literal, or sort it. Or export its value of now, with "
-            f"--freeze {name}.",
+            fix="Write its value as a literal, or sort it."
+            + ("" if is_secret_name(name) else freeze),
         )
+    return tuple(text for name in kept for text in kept[name].warnings(name, said["kept"][name]))
+
+
+#: What a fresh process says of what it has, on its last line.
+_TELL = """
+import json
+
+def in_it(chain):
+    value = operations
+    for part in chain.split("."):
+        value = getattr(value, part, None)
+    return value
+
+other = [name for name, here in {digests!r}.items() if digest(in_it(name)) != here]
+keeps = {{name: kept(in_it(name), "operations") for name in {kept!r}}}
+print()
+print(json.dumps({{"other": other, "kept": keeps}}))
+"""
+
+
+def _said(done: subprocess.CompletedProcess[str], modules: Iterable[str]) -> Any:
+    """Return what a fresh process said; raise when it could not import the text."""
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    last = done.stderr.strip().split("\n")[-1]
+    lacking = re.fullmatch(r"AttributeError: module '(.+)' has no attribute '(.+)'", last)
+    if lacking and any(lacking[2] in one.split(".") for one in modules):
+        raise CarryError(
+            f"the carried text uses the module {lacking[1]}.{lacking[2]}, which only something "
+            "else in this session has imported.",
+            fix=f"Add 'import {lacking[1]}.{lacking[2]}' to a cell.",
+        )
+    raise CarryError(f"the carried text does not run in a fresh process: {last}")
 
 
 def _module_place(
@@ -301,6 +329,8 @@ def _write(
             *closure.warnings,
             *dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used)),
             *dict.fromkeys(relative_paths(pieces, Path.cwd())),
+            *stale_caches(closure.recorder, pieces),
+            *late_future(pieces),
             *_to_take_along(tops | brought, modules),
             *_edited(reached, closure.recorder, modules),
         ),
@@ -312,6 +342,7 @@ def _write(
             for name in sorted(closure.settled)
             if (found := digest(closure.recorder.namespace[name]))
         },
+        kept=kept_by(closure.recorder, pieces),
     )
 
 

@@ -267,6 +267,13 @@ def test_what_differs_from_process_to_process_is_refused(line: str) -> None:
         verify(carried.text, digests=carried.digests)
 
 
+def test_what_is_called_like_a_credential_is_not_offered_to_be_frozen() -> None:
+    cells = ["WHO = 'customer'", "API_TOKEN = hash(WHO)", "def op(): return API_TOKEN"]
+    carried = Notebook(*cells).carry("op")
+    with pytest.raises(CarryError, match=r"or sort it\.$"):
+        verify(carried.text, digests=carried.digests)
+
+
 def test_constants_that_stay_are_verified_and_pass() -> None:
     book = Notebook(
         "A = [1, (2.5, 'x')]\nB = {'k': {3, 1, 2}, 'l': None}\nC = frozenset({'a', 'b', 'c'})\n"
@@ -285,6 +292,104 @@ def test_there_may_be_many_constants() -> None:
     carried = book.carry("op")
     assert len(carried.digests) == 3000
     verify(carried.text, digests=carried.digests)
+
+
+COUNTER = """
+class Count:
+    def __init__(self, f):
+        self.f, self.n = f, 0
+    def __call__(self, x):
+        self.n += 1
+        return self.f(x)
+def counted(f):
+    n, seen = 0, []
+    def inner(x):
+        nonlocal n
+        n += 1
+        seen.append(x)
+        return f(x)
+    return inner
+def wrapped(f):
+    @functools.wraps(f)
+    def inner(x):
+        inner.last = x
+        return f(x)
+    return inner
+"""
+KEEPS = "keeps {}, which calls or cells have changed"
+DREW = "numbers were drawn from '{}' since cell 2 seeded it"
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "says"),
+    [
+        ("@Count\ndef f(x): return x", "f(1)", KEEPS.format("'n'")),
+        ("@counted\ndef f(x): return x", "f(1)", KEEPS.format("'n' and 'seen'")),
+        ("def g(x): return x\nf = counted(g)", "f(1)", KEEPS.format("'n' and 'seen'")),
+        ("@wrapped\ndef f(x): return x", "f(1)", KEEPS.format("'last'")),
+        (
+            "@wrapped\n@wrapped\n@counted\ndef f(x): return x",
+            "f(1)",
+            KEEPS.format("'n' and 'seen' and 'last'"),
+        ),
+        ("def f(x):\n    f.n = x\n    return x", "f(1)", KEEPS.format("'n'")),
+        ("def f(x): return x\nf.n = 1", "f(1)", ""),
+        ("def f(x): return x\nf.n = 1", "f.n = 2", ""),  # the line is carried
+        ("def f(x): return x\nf.n = 1", "vars(f).update(n=3)", KEEPS.format("'n'")),
+        ("@counted\ndef f(x): return x", "f", ""),
+        ("@counted\ndef f(x): return x", "[f(1) for _ in range(10_001)]", "'n' and 'seen'"),
+        ("@pydantic.validate_call\ndef f(x): return x", "f(1)", ""),
+        ("@functools.cache\ndef f(x): return x", "f(1)", ""),
+        ("random.seed(3)\ndef f(x): return random.random()", "f", ""),
+        ("random.seed(3)\ndef f(x): return random.random()", "f(1)", DREW.format("random")),
+        ("np.random.seed(3)\ndef f(x): return np.random.rand()", "f", ""),
+        (
+            "np.random.seed(3)\ndef f(x): return np.random.rand()",
+            "f(1)",
+            DREW.format("np.random"),
+        ),
+    ],
+)
+def test_what_calls_left_behind_is_told(make: str, change: str, says: str) -> None:
+    imports = "import functools, pydantic, random\nimport numpy as np"
+    book = Notebook(f"{imports}\n{COUNTER}", make, change, "def op(): return f(1)")
+    carried = carry(book.recorder, {"op": book["op"]})
+    told = verify(carried.text, kept=carried.kept, digests=carried.digests)
+    if says:
+        [warning] = told
+        assert says in warning
+    else:
+        assert told == ()
+
+
+def test_a_cache_that_is_older_than_what_it_was_made_from_is_told() -> None:
+    cells = ["import functools\nRATE = 1", "def rate(): return RATE"]
+    cells += ["@functools.lru_cache\ndef f(x): return x * rate()", "def op(): return f(2)"]
+    book = Notebook(*cells)
+    book["f"](2)
+    assert book.carry("op").warnings == ()
+    book.run("RATE = 1")
+    assert book.carry("op").warnings == ()
+    book.run("RATE = 5")
+    assert book.carry("op").warnings == (
+        "'f' may remember results from before 'RATE' was defined again (cell 6), which the export "
+        "does not: f.cache_clear() shows the same here",
+    )
+    book["f"].cache_clear()
+    assert book.carry("op").warnings == ()
+
+
+def test_a_future_import_that_came_late_is_told() -> None:
+    future = "from __future__ import annotations"
+    cells = ["import math\nclass A:\n    x: int = 1\nclass B: pass\ndef plain(x): return x"]
+    use = "def op() -> int:\n    return A, B, plain, math"
+    told = Notebook(*cells, future, use).carry("op").warnings
+    assert told == (
+        "'from __future__ import annotations' holds for a whole file, and here it came after 'A': "
+        "their annotations are texts in the export. Run its cell first, and theirs again",
+    )
+    assert Notebook(future, *cells, use).carry("op").warnings == ()
+    assert Notebook(*cells, use).carry("op").warnings == ()
 
 
 def test_a_name_in_a_query_is_carried(tmp_path: Path) -> None:
