@@ -673,6 +673,8 @@ class _Compiler:
 
     def _returns(self, group: _Group) -> list[int]:
         operations, consumers, inside = self.operations, self.consumers, group.covered.issuperset
+        if len(group.covered) == len(operations):  # all that take anything are inside
+            return [p for p in group.places if not consumers[p] and operations[p].gives_value]
         return [
             place
             for place in group.places
@@ -806,11 +808,16 @@ class _Compiler:
         return self.items[result]
 
     def _subflow_arguments(self, group: _Group, child: _Group) -> list[Argument]:
-        known = group.sources
-        arguments = [
-            _tuple(Argument, (parameter.name, known.get(result) or self._source(group, result)))
-            for result, parameter in child.carried.items()
-        ]
+        known, rep, names, values, new = group.sources, group.rep, group.names, self.values, _tuple
+        arguments = []
+        for result, parameter in child.carried.items():
+            source = known.get(result)
+            if source is None:
+                if isinstance(result, int):  # as `_source` does, which is called too often here
+                    source = known[result] = new(FromResult, (names[rep[result]], values[result]))
+                else:
+                    source = self._source(group, result)
+            arguments.append(new(Argument, (parameter.name, source)))
         arguments += [
             Argument(name, FromParameter(name, parameter.by_reference))
             for name, parameter in child.uses.parameters.items()

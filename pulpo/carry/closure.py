@@ -356,9 +356,12 @@ class Closure:
             if prior is not None and self._wraps(here, prior, newest, name):
                 return prior
             if prior is not None and self._differs(name, prior, newest):
+                fix = f"Run cell {here.cell} again"
+                if newest.cell == prior.cell == here.cell:  # which does the same again
+                    fix = f"Give one {name!r} another name"
                 self._warn(
                     f"{piece.label!r} (cell {here.cell}) was made with an older {name!r}; the "
-                    f"export makes it with that of cell {newest.cell}. Run cell {here.cell} again",
+                    f"export makes it with that of cell {newest.cell}. {fix}",
                     None,
                 )
         return self._find(name, piece, "now")

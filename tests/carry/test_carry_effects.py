@@ -379,6 +379,17 @@ def test_a_cache_that_is_older_than_what_it_was_made_from_is_told() -> None:
     assert book.carry("op").warnings == ()
 
 
+def test_a_cell_that_defines_again_what_it_used_is_not_to_be_run_again() -> None:
+    book = Notebook(
+        "def deco(f): return f\n@deco\ndef g(): return 1\ndef deco(f): return lambda: 3",
+        "def op(): return g()",
+    )
+    assert book.carry("op").warnings == (
+        "'g' (cell 1) was made with an older 'deco'; the export makes it with that of cell 1. "
+        "Give one 'deco' another name",
+    )
+
+
 def test_a_future_import_that_came_late_is_told() -> None:
     future = "from __future__ import annotations"
     cells = ["import math\nclass A:\n    x: int = 1\nclass B: pass\ndef plain(x): return x"]
