@@ -283,7 +283,9 @@ class Author:
 
     def ports(self, taken: list[tuple[str, list[bool]]]) -> tuple[list[str], list[str], str]:
         """Return the parameters, the flags they need, and the model that it transforms."""
-        names = self.random.sample(HOSTILE if self.hostile else PORTS, 9)
+        # Few need more than nine, and a larger sample would make every session another.
+        spare = ["spare_a", "spare_b", "spare_c"]
+        names = spare + self.random.sample(HOSTILE if self.hostile else PORTS, 9)
         ports: list[str] = []
         claimed: list[str] = []
         transformed = ""
