@@ -46,6 +46,7 @@ __all__ = [
     "diff",
     "export",
     "graph",
+    "last_run",
     "load_ipython_extension",
     "operation",
     "panel",
@@ -222,7 +223,7 @@ def run(
     Raises
     ------
     OperationFailedError
-        When an operation raised; the results of the others stay in the session's last run.
+        When an operation raised; the results of the others stay in `last_run`.
     MissingInputError, UnknownNameError, UsageError, BlockedFlowError, ServerError
         Before anything ran.
     """
@@ -239,6 +240,23 @@ def run(
     )
     result.raise_for_failure()
     return result
+
+
+def last_run() -> Run:
+    """Return the session's last run, whatever became of it.
+
+    Raises
+    ------
+    RunError
+        When nothing ran yet.
+    """
+    from .errors import RunError
+    from .session import current
+
+    run = current().last_run
+    if run is None:
+        raise RunError("nothing has run in this session yet: see pulpo.run.")
+    return run
 
 
 def export(

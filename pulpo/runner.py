@@ -43,6 +43,7 @@ from .errors import (
 )
 from .plan import FlowDefinition, FromList, FromParameter, Orchestration, Parameter
 from .prefect_server import PrivateServer, shared
+from .run_logs import kept_logs, speaking
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
 if TYPE_CHECKING:
@@ -266,12 +267,12 @@ class _Job:
         url = await self._server_url()
         with (
             _settings(url, self._private, self._results_folder()),
-            _captured_logs(self.run),
+            kept_logs(self.run),
             _watching_maps(self.run, loaded.helpers),
             _in_every_thread(self.run.runner == "process"),
         ):
             self.run.state = "running"
-            self._began = time.perf_counter()
+            self._began = self.run._began = time.perf_counter()
             try:
                 self.run._result = await flow(**values)
             except Exception as error:
@@ -687,7 +688,9 @@ class _Note:
     def __call__(self, state: OperationState) -> None:
         if self.run.state != "running":  # it was left behind by an interrupt
             return
-        self.began = self.began or time.perf_counter()
+        if not self.began:
+            self.began = time.perf_counter()
+            self.operation.start = self.began - self.run._began
         self.operation.state = state
         self.operation.seconds = time.perf_counter() - self.began
 
@@ -696,15 +699,26 @@ def _noted(
     function: Callable[..., Awaitable[Any]], operation: OperationRun, run: Run, retries: int
 ) -> Callable[..., Awaitable[Any]]:
     note = _Note(operation, run)
+    signature = inspect.signature(function)
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        with speaking(run, operation.name):
+            return await _without_exit(function(*args, **kwargs))
 
     @functools.wraps(function)
     async def noted(*args: Any, **kwargs: Any) -> Any:
         operation.attempts += 1
         note("running")
+        inputs = signature.bind(*args, **kwargs).arguments
         if operation.elements is not None:  # what becomes of it is told when all have ended
-            return await _without_exit(function(*args, **kwargs))
+            try:
+                return await call(*args, **kwargs)
+            except Exception:
+                operation._inputs = operation._inputs or inputs
+                raise
+        operation._inputs = inputs
         try:
-            value = await _without_exit(function(*args, **kwargs))
+            value = await call(*args, **kwargs)
         except Exception as error:
             operation.error = error
             note("retrying" if operation.attempts <= retries else "failed")
@@ -738,15 +752,21 @@ class _Submitted:
         self._operation.attempts += 1
         self._note("running")
         future = self._task.submit(**arguments)
-        future.add_done_callback(self._ended)
+        given = {name: value for name, value in arguments.items() if name != "wait_for"}
+        future.add_done_callback(functools.partial(self._ended, given))
         return future
 
-    def _ended(self, future: Any) -> None:
+    def _ended(self, arguments: dict[str, Any], future: Any) -> None:
         operation = self._operation
-        if self._run.state != "running" or operation.elements is not None:
+        if self._run.state != "running":
             return
         future.wait()  # it has ended, but would ask the server for its state
         state = future.state
+        if operation.elements is not None:  # what becomes of it is told when all have ended
+            if state.is_failed():
+                operation._inputs = operation._inputs or arguments
+            return
+        operation._inputs = arguments
         if state.is_completed():
             operation._value = future.result()
             self._note("done")
@@ -755,6 +775,7 @@ class _Submitted:
             self._note("timed out" if state.name == "TimedOut" else "failed")
         else:  # something that it needs has failed
             operation.state, operation.seconds, operation.attempts = "pending", None, 0
+            operation.start = operation._inputs = None
 
 
 class _AtHome:
@@ -941,60 +962,6 @@ def _in_every_thread(needed: bool) -> Iterator[None]:
         yield
     finally:
         context.GLOBAL_SETTINGS_CONTEXT = before
-
-
-# --- Log lines -----------------------------------------------------------------------------------
-
-_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("run", default=None)
-_LOGGERS = ("prefect", "prefect._internal")
-
-
-class _ToRun(logging.Handler):
-    """Puts Prefect's log lines into the run they belong to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.runs: list[Run] = []
-        self.before: list[tuple[logging.Logger, list[logging.Handler], bool]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        run = _current.get() or (self.runs[-1] if self.runs else None)
-        text = record.getMessage()
-        ours = "hook 'pulpo_" in text.lower()
-        if run is None or ours:
-            return
-        about = getattr(record, "task_name", None) or getattr(record, "flow_name", None)
-        run.logs.append(f"{record.levelname} {about or record.name}: {text}")
-
-
-_to_run = _ToRun()
-_logs = threading.Lock()
-
-
-@contextmanager
-def _captured_logs(run: Run) -> Iterator[None]:
-    """Keep what Prefect logs out of the cell while runs are under way."""
-    with _logs:
-        if not _to_run.runs:
-            _to_run.before = [
-                (logger, list(logger.handlers), logger.propagate)
-                for logger in map(logging.getLogger, _LOGGERS)
-            ]
-            for logger, _, _ in _to_run.before:
-                logger.handlers[:] = [_to_run]
-                logger.propagate = False
-        _to_run.runs.append(run)
-    token = _current.set(run)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-        with _logs:
-            _to_run.runs.remove(run)
-            if not _to_run.runs:
-                for logger, handlers, propagate in _to_run.before:
-                    logger.handlers[:] = handlers
-                    logger.propagate = propagate
 
 
 def _file_of(function: Callable[..., Any]) -> str | None:

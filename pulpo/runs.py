@@ -7,13 +7,19 @@ import sys
 import sysconfig
 import traceback
 from asyncio import CancelledError
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import errors
-from .errors import PulpoError, RunError, UnknownNameError, did_you_mean
+from .errors import MissingProgramError, PulpoError, RunError, UnknownNameError, did_you_mean
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from .backends.render import Picture
 
 __all__ = ["OperationFailedError", "OperationRun", "OperationState", "Run", "RunInterrupted"]
 
@@ -27,6 +33,8 @@ _ENDED = frozenset({"done", "failed", "timed out", "cancelled", "not reached"})
 _FAILED = frozenset({"failed", "timed out"})
 _MARKS = {"done": "✓", "failed": "✗", "timed out": "✗", "running": "▸", "retrying": "▸"}
 
+#: How many lines of a run are kept, the last ones.
+_LINES = 20_000
 #: A table shows at most this many operations.
 _ROWS = 60
 
@@ -37,6 +45,8 @@ class OperationRun:
 
     Parameters
     ----------
+    start
+        When its first attempt started, in seconds from the start of the run; None when none did.
     seconds
         From the start of its first attempt to the end of its last; None when it never started.
     error
@@ -53,6 +63,7 @@ class OperationRun:
 
     name: str
     state: OperationState = "pending"
+    start: float | None = None
     seconds: float | None = None
     error: BaseException | None = None
     attempts: int = 0
@@ -60,6 +71,7 @@ class OperationRun:
     ended: int = 0
     skipped: int = 0
     _value: Any = field(default=_NOTHING, repr=False)
+    _inputs: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def has_value(self) -> bool:
@@ -110,8 +122,6 @@ class Run:
         The exception that made the run fail, the user's own where an operation raised.
     runner
         Where the operations ran: ``"async"``, in this process, or a task runner.
-    logs
-        What Prefect and ``get_run_logger()`` logged meanwhile, a line each.
     notes
         What a person should know of it, such as which inputs came from an earlier run.
     """
@@ -122,7 +132,10 @@ class Run:
         self.seconds = 0.0
         self.operations = {name: OperationRun(name=name) for name in operations}
         self.error: BaseException | None = None
-        self.logs: list[str] = []
+        self._lines: deque[tuple[str, str]] = deque(maxlen=_LINES)
+        self._printed: Counter[str] = Counter()
+        self._began = 0.0
+        self._draw: Callable[..., Picture] | None = None
         self.runner = "async"
         self.notes: tuple[str, ...] = ()
         self._result: Any = _NOTHING
@@ -176,6 +189,104 @@ class Run:
     def not_reached(self) -> list[str]:
         """The operations that were not started, since the run ended before."""
         return [name for name, state in self.states.items() if state == "not reached"]
+
+    def graph(self, view: str = "both") -> Picture:
+        """Return the picture of the flow with the state that each operation has now.
+
+        Parameters
+        ----------
+        view
+            ``"both"`` (the dataflow, with groups as frames), ``"dataflow"`` or ``"hierarchy"``.
+
+        Raises
+        ------
+        UsageError
+            When there is no such view.
+        RunError
+            When nobody knows the plan: a run that no session made.
+        """
+        if self._draw is None:
+            raise RunError(f"this run of {self.flow} is of no session, which would draw it.")
+        return self._draw(view=view, states=self.states)
+
+    def inputs(self, operation: str) -> dict[str, Any]:
+        """Return what an operation was called with, by parameter: the very objects.
+
+        ``clean(**run.inputs("parsing.clean"))`` is the same call, in a cell. Of an operation that
+        runs for each of many it is the first call that failed.
+
+        Raises
+        ------
+        UnknownNameError
+            When the run has no such operation.
+        RunError
+            When it was not called, or, for each of many, no call failed.
+        """
+        found = self._operation(operation)
+        if found._inputs is None:
+            why = "it was not called"
+            if found.elements is not None:
+                why = f"it ran for {found.elements} elements, and none failed"
+            elif not found.attempts and found.has_value:
+                why = "its result came from a cache"
+            raise RunError(f"{operation!r} has no inputs in this run: {why}.")
+        return {name: _resolved(value) for name, value in found._inputs.items()}
+
+    def logs(self, operation: str = "") -> list[str]:
+        """Return what was logged and printed, a line each; of one operation, or of all.
+
+        What a logger said begins with its level. Of very many lines the last ones are kept.
+
+        Raises
+        ------
+        UnknownNameError
+            When the run has no such operation.
+        """
+        if operation:
+            self._operation(operation)
+        return [text for about, text in self._lines if operation in ("", about)]
+
+    def keep_line(self, about: str, text: str, *, level: str = "") -> None:
+        """Keep a line that an operation, or a flow, logged at a level, or printed."""
+        if not level:
+            self._printed[about] += 1
+        self._lines.append((about, f"{level} {about}: {text}".lstrip()))
+
+    def to_frame(self) -> DataFrame:
+        """Return a pandas DataFrame with a row for each operation, in registration order.
+
+        Its columns are ``state``, ``start`` and ``seconds`` (floats), ``attempts``, ``elements``,
+        ``skipped``, ``value`` (in a few words) and ``error`` (its exception).
+
+        Raises
+        ------
+        MissingProgramError
+            When pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingProgramError(
+                "run.to_frame() makes a pandas DataFrame, and pandas is not installed: "
+                "pip install pandas."
+            ) from None
+        rows = [
+            {
+                "operation": each.name,
+                "state": each.state,
+                "start": each.start,
+                "seconds": each.seconds,
+                "attempts": each.attempts,
+                "elements": each.elements,
+                "skipped": each.skipped,
+                "value": each.summary() if each.has_value else "",
+                "error": each.error,
+            }
+            for each in self.operations.values()
+        ]
+        frame = pandas.DataFrame(rows).set_index("operation")
+        floats = {"start": "float64", "seconds": "float64", "elements": "Int64"}
+        return frame.astype(floats)
 
     def raise_for_failure(self) -> None:
         """Raise when the run failed: `OperationFailedError`, from the user's own exception.
@@ -232,7 +343,18 @@ class Run:
         lines = [f"{line[0]:<{name}}  {line[1]:<{state}}  {line[2]}".rstrip() for line in table]
         if more:
             lines.append(f"… and {more} more")
-        return "\n".join([f"{self.flow}: {self.state}", *lines, *self.notes])
+        return "\n".join([f"{self.flow}: {self.state}", *lines, *self._all_notes()])
+
+    def _all_notes(self) -> list[str]:
+        notes = [*self.notes]
+        if self._printed:
+            names = [name for name in self.operations if name in self._printed]
+            lines = sum(self._printed.values())
+            notes.append(
+                f"{_enumerate(names)} printed {lines:,} line{'s' * (lines != 1)}: "
+                f"run.logs({names[0]!r})"
+            )
+        return notes
 
     def __repr__(self) -> str:
         return f"<Run of {self.flow}: {self.progress_line()}>"
@@ -245,7 +367,7 @@ class Run:
         head = "".join(f"<th {_LEFT}>{name}</th>" for name in ("operation", "state", "value", ""))
         body = "".join(_html_row(row) for row in rows)
         notes = [f"… and {more} more"] if more else []
-        note = "".join(f"<div>{html.escape(text)}</div>" for text in (*notes, *self.notes))
+        note = "".join(f"<div>{html.escape(text)}</div>" for text in (*notes, *self._all_notes()))
         return (
             f'<div class="pulpo-run"><div><b>{html.escape(self.flow)}</b>: {self.state} '
             f"{_html_seconds(self.seconds)}</div>"
@@ -273,7 +395,9 @@ class OperationFailedError(errors.OperationFailedError):
         title = f"OperationFailedError: {self._title}"
         if self.run.operations[self.operation].state == "timed out":
             return [title]  # the exception is Prefect's, and was raised in Prefect
-        return [title, *_own_traceback(self._error, self.run._files)]
+        if self.run.operations[self.operation]._inputs is not None:
+            title += f"\nWhat it was called with: pulpo.last_run().inputs({self.operation!r})"
+        return [*title.split("\n"), *_own_traceback(self._error, self.run._files)]
 
 
 class RunInterrupted(CancelledError, KeyboardInterrupt):
@@ -383,6 +507,18 @@ def _enumerate(names: Sequence[str], most: int = 6) -> str:
     if len(names) > most:
         shown.append(f"{len(names) - most} more")
     return ", ".join(shown[:-1]) + " and " + shown[-1] if len(shown) > 1 else "".join(shown)
+
+
+def _resolved(value: Any) -> Any:
+    """Return what a Prefect future came to, and of a list of them each; other values as such."""
+    if isinstance(value, list):
+        return [_resolved(each) for each in value]
+    futures, annotations = map(
+        sys.modules.get, ("prefect.futures", "prefect.utilities.annotations")
+    )
+    if annotations and isinstance(value, annotations.BaseAnnotation):
+        value = value.unwrap()
+    return value.result() if futures and isinstance(value, futures.PrefectFuture) else value
 
 
 def _describe(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import linecache
 import os
@@ -425,9 +426,13 @@ class Session:
             wanted = self.part(part)
             # The flows are the selection's, and what is around them the session's.
             plan, shown = replace(plan, flows=wanted.flows), self.flow(flow, wanted).name
-        cells = {node.name: self._anchors.get(node.cell, "") for node in plan.operations}
-        links = {name: anchor for name, anchor in cells.items() if anchor}
+        links = self._links(plan)
         return draw(plan, view, flow=shown, depth=depth, around=around, hops=hops, links=links)
+
+    def _links(self, plan: Orchestration) -> dict[str, str]:
+        """Return the page's anchor of each operation's cell, where it has one."""
+        cells = {node.name: self._anchors.get(node.cell, "") for node in plan.operations}
+        return {name: anchor for name, anchor in cells.items() if anchor}
 
     def listing(self, what: str = "operations") -> Listing:
         """Return a table of the ``"operations"``, ``"models"`` or ``"flows"``."""
@@ -592,6 +597,7 @@ class Session:
         on_change: Callable[[Run], None] | None,
     ) -> _Job:
         from .backends.prefect import blocked_error, generate_modules
+        from .backends.render import draw
 
         plan = self.part(part)
         chosen = self.flow(flow, plan)
@@ -609,12 +615,14 @@ class Session:
         given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
         declared = {name: self.registry.get(name) for name in operations}
+        drawn = functools.partial(draw, plan, flow=chosen, links=self._links(plan))
         self._runs += 1
         number = self._runs
 
         def changed(run: Run) -> None:
             self.last_run = run
             run.notes = notes
+            run._draw = drawn
             self._ran.update(
                 {name: _Kept(declared[name], run[name], number, by_hand) for name in run}
             )

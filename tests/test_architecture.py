@@ -66,9 +66,12 @@ TABLE = {
     # A report is JSON too, and what changed comes as an answer.
     "reports": Room("plan backends errors", "pygments"),
     "changes": Room("backends carry reports"),
-    "runs": Room("errors"),
+    "runs": Room("errors backends", "pandas"),
+    "run_logs": Room("runs"),
     "prefect_server": Room("errors"),
-    "runner": Room("plan backends runs prefect_server errors", "prefect pydantic anyio httpx"),
+    "runner": Room(
+        "plan backends runs run_logs prefect_server errors", "prefect pydantic anyio httpx"
+    ),
     "settings": Room("errors", "pydantic pydantic_settings"),
     "session": Room(BELOW_SESSION, "IPython"),
     "services": Room("session settings errors", "prefect fastapi uvicorn httpx asyncpg"),

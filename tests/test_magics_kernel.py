@@ -177,6 +177,17 @@ def test_runs_are_awaited_and_fall_back_to_a_thread(kernel: Kernel) -> None:
         "display_data"
     ) == 1
 
+    # What they print is kept, and not in the cell.
+    kernel.run(CLEAN.replace("    return", "    print('cleaning')\n    return"))
+    outputs = kernel.run("run = %pulpo run load --param query=python\nprint('mine')")
+    assert [output["text"] for output in outputs if output["type"] == "stream"] == ["mine\n"]
+    assert "load.clean printed 1 line: run.logs('load.clean')" in kernel.text("run")
+    assert "load.clean: cleaning" in kernel.text("run.logs('load.clean')")
+    tree = kernel.text("import pulpo\npulpo.last_run().graph()")
+    assert "fetch sync (query: str) → Raw  ✓ done" in tree
+    assert "-[Raw]-> load.clean" in tree
+    kernel.run(CLEAN)
+
     # Its own loop runs the operations where that is possible, and another one elsewhere.
     kernel.run(
         """

@@ -26,7 +26,17 @@ METHODS = {
     "OperationRegistry": "register get list_all clear",
     "CLI": "compile list_operations list_models up down prefect api db ui init clean",
 }
-FUNCTIONS = ["operation", "compile", "graph", "preview", "run", "export", "check", "panel"]
+FUNCTIONS = [
+    "operation",
+    "compile",
+    "graph",
+    "preview",
+    "run",
+    "export",
+    "check",
+    "panel",
+    "last_run",
+]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +58,11 @@ def test_what_a_magic_does_is_a_function_too(name: str) -> None:
 def test_every_listed_name_is_there(name: str) -> None:
     assert getattr(pulpo, name) is not None
     assert name in dir(pulpo)
+
+
+def test_there_is_no_last_run_before_the_first() -> None:
+    with pytest.raises(pulpo.PulpoError, match="nothing has run in this session yet"):
+        pulpo.last_run()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

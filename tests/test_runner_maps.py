@@ -209,6 +209,8 @@ def test_a_failing_element_is_named_and_the_others_finish(
     assert "pages.fetch failed at element 3 of 4: url=Url(number=2)" in told
     assert "number 2 is bad" in told
     assert isinstance(caught.value.__cause__, ValueError)
+    assert failed.inputs("pages.fetch")["url"] == Url(number=2)
+    assert failed.inputs("urls.find") == {"count": 4}
 
 
 @pytest.mark.parametrize("where", IN_THIS_PROCESS)
@@ -217,7 +219,7 @@ def test_a_failing_element_can_be_left_out(server: PrivateServer, where: Runner)
     done.raise_for_failure()
     assert done["pages.fetch"] == [Page(number=number) for number in (0, 10, 30)]
     assert "1 of 4 skipped" in str(done)
-    assert any("Skipped: pages.fetch was at element 3 of 4" in line for line in done.logs)
+    assert any("Skipped: pages.fetch was at element 3 of 4" in line for line in done.logs())
 
 
 @pytest.mark.parametrize("where", IN_THIS_PROCESS)

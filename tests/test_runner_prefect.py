@@ -23,7 +23,7 @@ from recorded import Notebook
 from runner_sample import NAMES, CleanedJobs, RawJobs, Sample, sample
 
 from pulpo import runner
-from pulpo.errors import ServerError
+from pulpo.errors import RunError, ServerError, UnknownNameError
 from pulpo.plan import TaskOptions
 from pulpo.prefect_server import PrivateServer
 from pulpo.runs import OperationFailedError, Run, RunInterrupted
@@ -122,6 +122,7 @@ def test_a_failure_keeps_what_came_before_and_shows_only_the_users_lines(
     assert isinstance(caught.value.__cause__, ValueError)
     shown = caught.value._render_traceback_()
     assert shown[0] == "OperationFailedError: scraping.merge failed; not reached: parsing.clean"
+    assert shown[1] == "What it was called with: pulpo.last_run().inputs('scraping.merge')"
     assert shown[-1] == "ValueError: no titles"
     assert "the line to see" in "\n".join(shown)
     assert sum(line.startswith('  File "') for line in shown) == 1
@@ -173,9 +174,99 @@ def test_retries_are_counted_and_the_log_lines_kept(server: PrivateServer) -> No
     assert done.state == "done"
     assert done.operations["scraping.stepstone.fetch"].attempts == 3
     assert done.operations["scraping.stepstone.fetch"].error is None
-    assert done.logs.count("INFO scraping.stepstone.fetch: asking for python") == 3
-    assert "WARNING scraping.linkedin.fetch: from a thread" in done.logs
-    assert not [line for line in done.logs if "hook" in line]
+    assert done.logs().count("INFO scraping.stepstone.fetch: asking for python") == 3
+    assert "WARNING scraping.linkedin.fetch: from a thread" in done.logs()
+    assert not [line for line in done.logs() if "hook" in line]
+
+
+def test_what_operations_print_is_kept_with_each(
+    server: PrivateServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def stepstone(query: str) -> RawJobs:
+        for number in range(3):
+            print("stepstone", number, end="\n" if number else " then\n")
+            await asyncio.sleep(0.05)
+        print("the end", end="")
+        return RawJobs(titles=[])
+
+    def linkedin(query: str) -> RawJobs:
+        for number in range(3):
+            print("linkedin", number)
+            time.sleep(0.05)
+        sys.stdout.writelines(["10 %\r20 %\r", "100 %\n"])
+        return RawJobs(titles=[])
+
+    before = sys.stdout
+    operations = {"scraping.stepstone.fetch": stepstone, "scraping.linkedin.fetch": linkedin}
+    done = run(sample(operations), server)
+    print("afterwards")
+    assert sys.stdout is before
+
+    def printed(operation: str) -> list[str]:
+        lines = done.logs(operation)
+        assert lines == [line for line in done.logs() if f"{operation}: " in line]
+        return [line.partition(": ")[2] for line in lines if line.startswith(operation)]
+
+    assert printed("scraping.stepstone.fetch") == [
+        "stepstone 0 then",
+        "stepstone 1",
+        "stepstone 2",
+        "the end",
+    ]
+    assert printed("scraping.linkedin.fetch") == ["linkedin 0", "linkedin 1", "linkedin 2", "100 %"]
+    assert printed("parsing.clean") == []
+    assert str(done).endswith(
+        "scraping.stepstone.fetch and scraping.linkedin.fetch printed 8 lines: "
+        "run.logs('scraping.stepstone.fetch')"
+    )
+    shown = capfd.readouterr().out  # by a terminal; in a kernel they are not
+    assert "linkedin 2\n" in shown
+    assert shown.endswith("afterwards\n")
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'parsing\.clean'"):
+        done.logs("parsing.claen")
+
+
+def test_of_very_many_lines_the_last_are_kept(server: PrivateServer) -> None:
+    def linkedin(query: str) -> RawJobs:
+        print("\n".join(map(str, range(100_000))))
+        return RawJobs(titles=[])
+
+    done = run(sample({"scraping.linkedin.fetch": linkedin}), server)
+    assert len(done.logs()) == 20_000
+    assert "scraping.linkedin.fetch: 99999" in done.logs("scraping.linkedin.fetch")
+    assert "printed 100,000 lines" in str(done)
+
+
+def test_a_failed_call_can_be_made_again_from_its_inputs(server: PrivateServer) -> None:
+    def merge(stepstone: RawJobs, linkedin: RawJobs) -> RawJobs:
+        raise ValueError(len(stepstone.titles))
+
+    failed = run(sample({"scraping.merge": merge}), server)
+    given = failed.inputs("scraping.merge")
+    assert list(given) == ["stepstone", "linkedin"]
+    assert given["stepstone"] is failed["scraping.stepstone.fetch"]
+    with pytest.raises(ValueError, match=str(len(given["stepstone"].titles))):
+        merge(**given)
+    with pytest.raises(RunError, match=r"'parsing\.clean' has no inputs in this run: it was not"):
+        failed.inputs("parsing.clean")
+
+
+def test_a_run_is_a_table(server: PrivateServer) -> None:
+    def merge(stepstone: RawJobs, linkedin: RawJobs) -> RawJobs:
+        raise ValueError("no")
+
+    frame = run(sample({"scraping.merge": merge}), server).to_frame()
+    assert list(frame.index) == NAMES
+    assert frame.index.name == "operation"
+    fetched, merged, cleaned = (
+        frame.loc[name] for name in ("scraping.stepstone.fetch", "scraping.merge", "parsing.clean")
+    )
+    assert (fetched.state, fetched.value, fetched.attempts) == ("done", "RawJobs", 1)
+    assert isinstance(merged.error, ValueError)
+    assert 0 <= fetched.start < fetched.start + fetched.seconds <= merged.start
+    assert (cleaned.state, cleaned.attempts) == ("not reached", 0)
+    assert cleaned[["start", "seconds"]].isna().all()
+    assert str(frame.dtypes["start"]) == "float64"
 
 
 def test_a_timeout_is_told_from_a_failure(server: PrivateServer) -> None:
@@ -206,7 +297,7 @@ def test_several_runs_at_once_keep_their_results_apart(server: PrivateServer) ->
     runs = asyncio.run(main())
     assert [each["parsing.clean"].titles[0] for each in runs] == ["a dev", "b dev", "c dev"]
     for each in runs:
-        assert len([line for line in each.logs if line.startswith("INFO parsing.clean:")]) == 1
+        assert len([line for line in each.logs() if line.startswith("INFO parsing.clean:")]) == 1
 
 
 def test_a_blocking_run_inside_a_running_loop_uses_a_thread(server: PrivateServer) -> None:
