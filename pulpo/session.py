@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import inspect
 import linecache
 import os
@@ -11,6 +12,7 @@ import re
 import shlex
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -615,6 +617,11 @@ class Session:
         given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
         declared = {name: self.registry.get(name) for name in operations}
+        cached = [node.name for node in plan.operations if node.options.cache]
+        functions = _Functions({n: o.function for n, o in operations.items() if o.function})
+        for name in set(chosen.covers).intersection(cached):
+            functions.codes[name], note = self._code_of(name)
+            notes += note
         drawn = functools.partial(draw, plan, flow=chosen, links=self._links(plan))
         self._runs += 1
         number = self._runs
@@ -632,12 +639,31 @@ class Session:
         return _Job(
             plan=plan,
             flow=chosen.name,
-            functions={n: o.function for n, o in operations.items() if o.function is not None},
+            functions=functions,
             namespace=self.namespace,
             parameters=given,
             modules=generate_modules(plan),
             on_change=changed,
         )
+
+    def _code_of(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """Return a digest of all code and values that an operation uses, and notes.
+
+        Where that cannot be told it is another one each time, so that nothing is taken from a
+        cache.
+        """
+        from .carry import carry
+
+        try:
+            function = self.registry.get(name).function
+            carried = carry(self.recorder, {name: function}, root=Path.cwd())
+        except CarryError as error:
+            note = f"{name} was not looked up in the cache, as what it uses is not known: {error}"
+            return uuid.uuid4().hex, (note,)
+        held = {each: kept.digests for each, kept in carried.kept.items() if kept.how == "held"}
+        loaded = {each: self.recorder.loaded.digest(each) for each in carried.beside}
+        told = repr((carried.text, sorted(held.items()), sorted(loaded.items())))
+        return hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest(), ()
 
     def _from_earlier_runs(self, flow: FlowDefinition, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return what other flows' results, kept from the session's runs, can feed."""
@@ -1146,6 +1172,18 @@ class Session:
         """Return whether an operation came as an object, and not from a magic or decorator."""
         operation = self.registry.get(name)
         return not (isinstance(operation, Operation) and operation.cell)
+
+
+class _Functions(dict[str, Callable[..., Any]]):
+    """Operations' functions by name, with digests of all that those use that cache results."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
+        super().__init__(functions)
+        self.codes: dict[str, str] = {}
+
+    def code(self, name: str) -> str:
+        """Return the digest; see ``code_of`` in `pulpo.backends.prefect_runtime`."""
+        return self.codes[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -580,16 +581,6 @@ def test_cached_results_are_kept_by_operation_and_inputs(
     assert len(made.seen) == 6
 
 
-def test_a_changed_operation_forgets_its_cached_results(
-    package: Callable[..., Package],
-) -> None:
-    cached = {name: {"cache": "1h"} for name in ("twice", "thrice", "add")}
-    made = package(CACHED, **cached)
-    assert made.run(n=5) == 25
-    other = package(CACHED.replace("3 * n", "4 * n"), **cached)
-    assert other.run(n=5) == 30
-
-
 # --- As files ------------------------------------------------------------------------------------
 
 GREETING = """
@@ -627,6 +618,54 @@ def script(made: Package, server: str, name: str, *arguments: str, cwd: Path) ->
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+FACTOR = """
+import pathlib
+import cached_beside
+
+FACTOR = 3
+
+def times(n):
+    return n * FACTOR
+
+# a.grow
+def grow(n: int = 2) -> Raw:
+    with pathlib.Path(__file__).with_name("calls").open("a") as calls:
+        calls.write("grow ")
+    return Raw(n=times(n) + cached_beside.MORE)
+"""
+
+
+def test_what_changes_an_operation_s_code_forgets_its_cached_results(
+    package: Callable[..., Package], server: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = package(GREETING).folder.parent
+    beside = root / "cached_beside.py"
+    beside.write_text("MORE = 10\n")
+    importlib.invalidate_caches()
+    made = package(FACTOR, grow={"cache": "1h"})
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    operations = made.folder / "operations.py"
+
+    def given() -> Any:
+        return json.loads(script(made, server, "a_flow", cwd=elsewhere))["n"]
+
+    def replace(file: Path, old: str, new: str) -> None:
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    assert (given(), given()) == (16, 16)
+    assert (made.folder / "calls").read_text() == "grow "
+    replace(operations, "FACTOR = 3", "FACTOR = 4")
+    assert given() == 18
+    replace(operations, "n=times(n) +", "n=1 + times(n) +")
+    assert given() == 19
+    replace(beside, "10", "100")
+    assert (given(), given()) == (109, 109)
+    assert (made.folder / "calls").read_text() == "grow " * 4
+    del sys.modules["cached_beside"]
 
 
 def test_a_flow_runs_as_a_script_from_anywhere(

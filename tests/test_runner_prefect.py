@@ -269,6 +269,37 @@ def test_a_run_is_a_table(server: PrivateServer) -> None:
     assert str(frame.dtypes["start"]) == "float64"
 
 
+def test_a_cached_result_is_forgotten_when_what_it_was_made_with_changes(
+    server: PrivateServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", server.url())
+    monkeypatch.setenv("PREFECT_LOCAL_STORAGE_PATH", str(tmp_path))
+    book = Notebook()
+    book.cell("import random\nfrom typing import NewType\nMade = NewType('Made', int)\nK = 1")
+    book.cell("def more(n):\n    return n + K")
+    grow = "def grow(n: int = 3) -> Made:\n    return Made(more(n))"
+    book.operation("grow", grow, cache="inputs")
+
+    def made(**parameters: Any) -> tuple[Any, int]:
+        done = book.session.run(parameters=parameters)
+        done.raise_for_failure()
+        return done["grow"], done.operations["grow"].attempts
+
+    assert made() == (4, 1)
+    assert made() == (4, 0)
+    assert made(n=5) == (6, 1)
+    book.cell("K = 2")
+    assert made() == (5, 1)
+    book.cell("def more(n):\n    return n * K")
+    assert made() == (6, 1)
+    assert made() == (6, 0)
+    book.cell("K = random.choice([7])")  # nobody knows what it will be, so it is not looked up
+    assert (made(), made()) == ((21, 1), (21, 1))
+    run = book.session.last_run
+    assert run is not None
+    assert "grow was not looked up in the cache, as what it uses is not known" in str(run)
+
+
 def test_a_timeout_is_told_from_a_failure(server: PrivateServer) -> None:
     def linkedin(query: str) -> RawJobs:
         while True:

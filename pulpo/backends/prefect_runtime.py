@@ -8,10 +8,12 @@ import contextvars
 import copy
 import ctypes
 import functools
+import hashlib
 import inspect
 import itertools
 import json
 import multiprocessing
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -127,17 +129,29 @@ async def in_process(function: Callable[..., Any], /, *args: Any, **kwargs: Any)
 
 
 def code_of(operations: Mapping[str, Callable[..., Any]], name: str, /) -> CachePolicy:
-    """Keep cached results apart by operation, and forget them when its code changes."""
+    """Keep cached results apart by operation, and forget them when code changes that it may use.
+
+    That is all of ``operations.py``, with the modules beside this export that are imported.
+    """
 
     def key(context: Any, arguments: Any) -> str:
-        function = inspect.unwrap(operations[name])
-        try:
-            code = inspect.getsource(function)
-        except (OSError, TypeError):
-            code = ""
-        return f"{name}\n{code}"
+        told = getattr(operations, "code", None)  # a notebook knows what each of them uses
+        return f"{name}\n{told(name) if told else _code_beside()}"
 
     return CachePolicy.from_cache_key_fn(key)
+
+
+@functools.cache
+def _code_beside() -> str:
+    flows = Path(__file__).resolve().parent
+    root = flows.parents[1]
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    digest = hashlib.sha256()
+    for path in sorted(Path(file).resolve() for file in files if file.endswith(".py")):
+        installed = {"site-packages", "dist-packages"} & set(path.parts)
+        if path.is_relative_to(root) and path.parent != flows and not installed:
+            digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 # --- Data by reference ---------------------------------------------------------------------------

@@ -45,6 +45,11 @@ class Loaded:
                 if name not in self._then or self._then[name][0] is not spec:
                     self._then[name] = spec, file, _digest(file)
 
+    def digest(self, name: str) -> str:
+        """Return the digest of what a module's file held when it was imported, ``""`` of others."""
+        then = self._then.get(name)
+        return then[2].hex() if then else ""
+
     def is_edited(self, name: str) -> bool:
         """Tell whether a module's file is not what was imported any more."""
         then = self._then.get(name)

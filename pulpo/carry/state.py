@@ -1,43 +1,93 @@
-"""What calls left behind in functions and generators of numbers; an export starts without it."""
+"""What names hold here, and what an export starts with: state that calls and cells left behind."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import re
+import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from pulpo.carry.pieces import Piece
+from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import DIGEST
 
 __all__ = ["KEPT", "Kept", "kept_by", "late_future", "stale_caches"]
 
-#: Defines ``kept``, here and in a fresh process: the digests of plain data that a function, or an
-#: object of a class of the module called ``home``, holds from one call to the next.
+#: Defines ``kept``, here and in a fresh process: digests of what a value is, by what it calls its
+#: parts. ``home`` is the name of the module that the text is, here ``"__main__"``.
 KEPT = f"""{DIGEST}
-def plain(value, depth=20):
-    if value is None or type(value) in (bool, int, float, complex, str, bytes):
-        return True
-    if depth == 0:
-        return False
-    if type(value) in (list, tuple, set):
-        return all(plain(one, depth - 1) for one in list(value))
-    return type(value) is dict and all(
-        plain(one, depth - 1) for pair in list(value.items()) for one in pair
-    )
+import dis
+import types
+
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+MUCH = 10000
+
+# How a module's functions are called depends on whether its import stands in the same file.
+SAME = {{"LOAD_METHOD": "LOAD_ATTR"}}
+NO_MATTER = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
+TABLE = bytes(dis.opmap.get(SAME.get(name), number) for number, name in enumerate(dis.opname[:256]))
+LEFT_OUT = bytes(dis.opmap[name] for name in NO_MATTER if name in dis.opmap)
+
+def code_of(code):
+    consts = [code_of(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts
+              if isinstance(c, (*PLAIN, types.CodeType))]
+    steps = code.co_code[::2].translate(TABLE, LEFT_OUT).hex()
+    return digest([steps, code.co_varnames, *sorted(consts)])
+
+def unwrapped(one):
+    while isinstance(one, (staticmethod, classmethod)):
+        one = one.__func__
+    return one.fget if isinstance(one, property) else one
+
+def told(one, home, depth=6):
+    \"\"\"Return what a part is: plain data, functions by their code, others by their class.\"\"\"
+    one = unwrapped(one)
+    if type(one) in PLAIN:
+        return repr(one) if len(str(one)) <= MUCH else f"much: {{len(str(one))}}"
+    if isinstance(one, types.FunctionType):
+        return "function " + code_of(one.__code__)
+    if isinstance(one, types.ModuleType):
+        return "module " + one.__name__
+    if isinstance(one, type):
+        return "class " + one.__qualname__
+    if not depth:
+        return "…"
+    if type(one) in (list, tuple, set, frozenset, dict):
+        if len(one) > MUCH:
+            return f"{{type(one).__name__}} of {{len(one)}}"
+        if type(one) is dict:
+            parts = [told(k, home, depth - 1) + ":" + told(v, home, depth - 1)
+                     for k, v in list(one.items())]
+        else:
+            parts = [told(item, home, depth - 1) for item in list(one)]
+        if isinstance(one, (set, frozenset)):
+            parts.sort()
+        return type(one).__name__ + " " + ",".join(parts)
+    if type(one).__module__ == home and hasattr(one, "__dict__"):
+        return type(one).__qualname__ + " " + told(dict(vars(one)), home, depth - 1)
+    return type(one).__qualname__
 
 def kept(value, home):
-    import types
-
     if isinstance(value, types.ModuleType):  # of random numbers
         import pickle
 
         state = value.getstate() if hasattr(value, "getstate") else value.get_state()
         return {{"": digest(pickle.dumps(state))}}
-    found, seen = {{}}, []
+    if isinstance(value, type):
+        return {{
+            name: digest(told(part, home))
+            for name, part in list(vars(value).items())
+            if value.__module__ == home and is_part(name, part)
+        }}
+    found = {{}}
+    if not isinstance(value, types.FunctionType) and type(value).__module__ != home:
+        return {{"": digest(told(value, home))}}
+    seen = []
 
     def look(one, path):
         if len(seen) > 100 or any(one is other for other in seen):
@@ -52,22 +102,38 @@ def kept(value, home):
                     inside[name] = cell.cell_contents
                 except ValueError:  # not set yet
                     pass
+            if not path:
+                found["()"] = code_of(one.__code__)
         elif type(one).__module__ == home:
             inside = dict(getattr(one, "__dict__", {{}}))
         else:
             return
         for name, held in inside.items():
-            told = path if name == "__wrapped__" else f"{{path}}.{{name}}" if path else str(name)
-            if not plain(held):
-                look(held, told)
-            elif not own:
-                continue
-            elif isinstance(held, (list, tuple, set, dict, str, bytes)) and len(held) > 10000:
-                found[told] = f"much: {{len(held)}}"
-            else:
-                found[told] = digest(held)
+            inner = path if name == "__wrapped__" else f"{{path}}.{{name}}" if path else str(name)
+            if isinstance(held, types.FunctionType) or type(held).__module__ == home:
+                look(held, inner)
+            elif own:
+                found[inner] = digest(told(held, home))
 
     look(value, "")
+    return found
+
+def is_part(name, part):
+    \"\"\"Tell whether it is of the user's own in a class or module, not of some machinery.\"\"\"
+    part = unwrapped(part)
+    if isinstance(part, types.FunctionType):
+        return True
+    dunder = name.startswith("__") and name.endswith("__")
+    return not dunder and type(part) in (*PLAIN, list, tuple, set, frozenset, dict)
+
+def kept_module(module):
+    home, found = module.__name__, {{}}
+    for name, value in list(vars(module).items()):
+        if isinstance(value, type):
+            for part, digest_ in kept(value, home).items():
+                found[f"{{name}}.{{part}}"] = digest_
+        elif is_part(name, value) or type(value).__module__ == home:
+            found[name] = digest(told(value, home))
     return found
 """
 
@@ -82,41 +148,70 @@ class Kept:
         The cell that defined it.
     digests
         By what the function calls it; see `KEPT`.
+    how
+        ``"called"`` for functions, ``"seeded"`` for a generator of numbers, else ``"held"``.
     """
 
     cell: int | str
     digests: Mapping[str, str]
+    how: Literal["called", "seeded", "held"] = "held"
 
     def warnings(self, name: str, there: Mapping[str, str]) -> Iterator[str]:
         """Say what differs from what a fresh process has."""
         other = [key for key, digest in self.digests.items() if there.get(key) != digest]
-        if "" in other:
+        other += [key for key in there if key not in self.digests]
+        parts = " and ".join(repr(f"{name}.{key}" if key else name) for key in sorted(other)[:3])
+        if not other:
+            return
+        if self.how == "seeded":
             yield (
                 f"numbers were drawn from {name!r} since cell {self.cell} seeded it, and the "
                 "export starts right after the seed: seed it inside the operation for equal "
                 "numbers everywhere"
             )
-        elif other:
+        elif self.how == "called" and "()" not in other:
             what = " and ".join(map(repr, other[:3]))
             yield (
                 f"{name!r} keeps {what}, which calls or cells have changed: the export starts with "
                 f"what the text gives; run cell {self.cell} again to see that here"
             )
+        else:
+            parts = repr(name) if "()" in other else parts
+            more = f" (nor are {len(other) - 3} more)" if len(other) > 3 else ""
+            yield (
+                f"{parts} {'is' if len(other) == 1 else 'are'} not in the export what is here"
+                f"{more}: something changed it that is not carried. The comment '# pulpo: carry' "
+                "carries a line, and running the cells again, from the top, shows what is missing"
+            )
 
 
-def kept_by(recorder: Recorder, pieces: Iterable[Piece]) -> dict[str, Kept]:
-    """Return what the functions and seeded generators in carried text keep, by their names."""
+def kept_by(
+    recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str], told: Iterable[str]
+) -> dict[str, Kept]:
+    """Return what the names in carried text, and in modules beside it, hold here.
+
+    Parameters
+    ----------
+    modules
+        Modules beside the export that it imports.
+    told
+        Warnings that there are already: what they name is left out.
+    """
     found: dict[str, Kept] = {}
     scope = _scope()
     home = recorder.namespace.get("__name__", "__main__")
-    for piece in pieces:
-        for name, value in _holders(piece, recorder):
-            try:
+    words = {word for text in told for word in re.findall(r"\w+", text)}
+    for piece, names in _newest(pieces):
+        for name, value, how in _holders(piece, names, recorder):
+            with suppress(Exception):  # a user's object may fail when it is looked at
                 digests = scope["kept"](value, home)
-            except Exception:  # a user's object that fails when it is looked at
-                continue
-            if digests:
-                found[name] = Kept(cell=piece.statement.cell, digests=digests)
+                if digests and name not in words:
+                    found[name] = Kept(cell=piece.statement.cell, digests=digests, how=how)
+    for name in modules:
+        with suppress(Exception):
+            digests = scope["kept_module"](sys.modules[name])
+            if digests and not recorder.loaded.is_edited(name):
+                found[f"{name}:"] = Kept(cell="", digests=digests)
     return found
 
 
@@ -127,20 +222,37 @@ def _scope() -> dict[str, Any]:
     return scope
 
 
-def _holders(piece: Piece, recorder: Recorder) -> Iterator[tuple[str, object]]:
+_How = Literal["called", "seeded", "held"]
+
+
+def _newest(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[str]]]:
+    """Yield each piece with the names that the text has from it in the end."""
+    pieces = sorted(pieces, key=lambda piece: piece.statement.index)
+    last: dict[str, Piece] = {}
+    for piece in pieces:
+        if not piece.renamed:
+            names = piece.needed if piece.kind is Kind.IMPORT else piece.statement.binds
+            last.update(dict.fromkeys(names, piece))
+    for piece in pieces:
+        yield piece, [name for name, newest in last.items() if newest is piece]
+
+
+def _holders(
+    piece: Piece, names: Iterable[str], recorder: Recorder
+) -> Iterator[tuple[str, object, _How]]:
     statement = piece.statement
     if isinstance(statement.node, ast.Expr):
         yield from _seeded(statement.node.value, recorder)
-    if piece.renamed:
-        return
     defines = isinstance(statement.node, ast.FunctionDef | ast.AsyncFunctionDef)
-    for name in statement.binds:
-        value = statement.bound[name].kept() if name in statement.bound else None
-        if (defines or isinstance(value, types.FunctionType)) and value is not None:
-            yield name, value
+    for name in names:
+        value = recorder.namespace.get(name)
+        if type(value).__module__.startswith("pulpo.") or isinstance(value, types.ModuleType):
+            continue
+        is_called = defines or isinstance(value, types.FunctionType)
+        yield name, value, "called" if is_called else "held"
 
 
-def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object]]:
+def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object, _How]]:
     """Yield the module in ``np.random.seed(…)``."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         chain = ast.unparse(node.func.value)
@@ -150,7 +262,7 @@ def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object]]:
             value = getattr(value, part, None)
         modules = ("random", "numpy.random")
         if node.func.attr == "seed" and getattr(value, "__name__", "") in modules:
-            yield chain, value
+            yield chain, value, "seeded"
 
 
 def stale_caches(recorder: Recorder, pieces: Iterable[Piece]) -> Iterator[str]:

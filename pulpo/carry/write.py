@@ -52,10 +52,12 @@ class Carried:
         The names that were to be frozen and that something uses.
     modules
         Expressions in ``text`` for modules inside of others, ``email.mime.text``; see `verify`.
+    beside
+        The modules beside the export that the text imports, and those that these import.
     digests
         What constants with plain data are here, by name; see `verify`.
     kept
-        What functions keep from call to call here, by name; see `verify`.
+        What names hold here, by name; see `verify`.
     """
 
     text: str
@@ -64,6 +66,7 @@ class Carried:
     packages: tuple[str, ...]
     frozen: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
 
@@ -179,14 +182,14 @@ def verify(
     digests
         What constants have to be then, as `Carried.digests`.
     kept
-        What functions keep here, as `Carried.kept`.
+        What names hold here, as `Carried.kept`.
     timeout
         Seconds that the import may take.
 
     Returns
     -------
     tuple of str
-        A warning for each function that does not keep there what it keeps here.
+        A warning for each name that does not hold there what it holds here.
 
     Raises
     ------
@@ -226,7 +229,12 @@ def verify(
             fix="Write its value as a literal, or sort it."
             + ("" if is_secret_name(name) else freeze),
         )
-    return tuple(text for name in kept for text in kept[name].warnings(name, said["kept"][name]))
+    return tuple(
+        text
+        for name, here in kept.items()
+        if (there := said["kept"][name]) is not None
+        for text in here.warnings(name.rstrip(":"), there)
+    )
 
 
 #: What a fresh process says of what it has, on its last line.
@@ -240,7 +248,12 @@ def in_it(chain):
     return value
 
 other = [name for name, here in {digests!r}.items() if digest(in_it(name)) != here]
-keeps = {{name: kept(in_it(name), "operations") for name in {kept!r}}}
+def keeps(name):
+    if name.endswith(":"):
+        return kept_module(sys.modules[name[:-1]]) if name[:-1] in sys.modules else None
+    return kept(in_it(name), "operations")
+
+keeps = {{name: keeps(name) for name in {kept!r}}}
 print()
 print(json.dumps({{"other": other, "kept": keeps}}))
 """
@@ -306,6 +319,7 @@ def _write(
                 operation=piece.operation,
             )
     _keep_versions_in_order(pieces)
+    _keep_reads_above_changes(pieces)
     texts = [(piece, _text(piece)) for piece in ordered(pieces)]
     lines, imported_as = _import_lines(imported, _taken(pieces))
     heads = [text for piece, text in texts if piece.kind is Kind.IMPORT and text] + lines
@@ -322,27 +336,32 @@ def _write(
     reached = modules.reached(text)
     _refuse_unreachable(reached, modules)
     brought = {name.partition(".")[0] for name, by in reached.items() if by}
+    beside = [name for name in reached if modules.beside(name.partition(".")[0])]
+    warnings = (
+        *closure.warnings,
+        *dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used)),
+        *dict.fromkeys(relative_paths(pieces, Path.cwd())),
+        *stale_caches(closure.recorder, pieces),
+        *late_future(pieces),
+    )
     return Carried(
         text=text,
         identifiers={**identifiers, **imported_as},
         warnings=(
-            *closure.warnings,
-            *dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used)),
-            *dict.fromkeys(relative_paths(pieces, Path.cwd())),
-            *stale_caches(closure.recorder, pieces),
-            *late_future(pieces),
+            *warnings,
             *_to_take_along(tops | brought, modules),
-            *_edited(reached, closure.recorder, modules),
+            *_edited(beside, closure.recorder),
         ),
         packages=tuple(sorted(filter(modules.is_third_party, tops | brought))),
         frozen=closure.frozen.used,
         modules=tuple(sorted(set(submodules(pieces, closure.recorder.namespace)))),
+        beside=tuple(sorted(beside)),
         digests={
             name: found
             for name in sorted(closure.settled)
             if (found := digest(closure.recorder.namespace[name]))
         },
-        kept=kept_by(closure.recorder, pieces),
+        kept=kept_by(closure.recorder, pieces, beside, warnings),
     )
 
 
@@ -429,6 +448,25 @@ def _keep_versions_in_order(pieces: list[Piece]) -> None:
             for user in users.get(older, []):
                 if user is not newer and newer not in user.now:
                     newer.now[user] = None
+
+
+def _keep_reads_above_changes(pieces: list[Piece]) -> None:
+    """Put ``old = Model.check`` above the ``Model.check = …`` that came after it."""
+    changes: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        for target in getattr(piece.node, "targets", ()):
+            if isinstance(target, ast.Attribute):
+                changes.setdefault(ast.unparse(target), []).append(piece)
+    for piece in pieces if changes else ():
+        if isinstance(piece.node, ast.Assign | ast.AnnAssign) and piece.node.value is not None:
+            for part in ast.walk(piece.node.value):
+                for change in changes.get(ast.unparse(part), ()) if _is_read(part) else ():
+                    if piece.statement.index < change.statement.index:
+                        change.now[piece] = None
+
+
+def _is_read(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
 
 
 def _text(piece: Piece) -> str:
@@ -526,9 +564,9 @@ def _to_take_along(names: Iterable[str], modules: Modules) -> Iterator[str]:
             yield f"{name!r} is imported, not copied: take {beside} along with the export"
 
 
-def _edited(reached: Iterable[str], recorder: Recorder, modules: Modules) -> Iterator[str]:
-    for name in sorted(reached):
-        if modules.beside(name.partition(".")[0]) and recorder.loaded.is_edited(name):
+def _edited(beside: Iterable[str], recorder: Recorder) -> Iterator[str]:
+    for name in sorted(beside):
+        if recorder.loaded.is_edited(name):
             yield (
                 f"{name!r} was edited after it was imported here, and the export imports it as it "
                 "is now: load it again (importlib.reload) and run the cells that use it"
