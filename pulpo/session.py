@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -972,7 +973,9 @@ class Session:
             known = self.recorder.by_name.get(name, ())
             same = known and any(known[-1].text in text for text in own)
             if name in self.namespace and not same:
-                found.append(name)
+                value = self.namespace[name]
+                if not any(_imports(text, name, value) for text in own):
+                    found.append(name)
         return found
 
     @contextlib.contextmanager
@@ -1500,6 +1503,23 @@ def _operations_text(plan: Orchestration, carried: _Carried) -> str:
         else:
             lines.append(f"    {literal(node.name)}: {carried.identifiers[node.name]},")
     return "\n".join([*lines, "}"]).lstrip("\n") + "\n"
+
+
+def _imports(text: str, name: str, value: Any) -> bool:
+    """Return whether a cell's import gives a name the very value that it has."""
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for alias in node.names:
+            if isinstance(node, ast.ImportFrom):
+                there = getattr(sys.modules.get(node.module or ""), alias.name, None)
+            else:
+                whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                there = sys.modules.get(whole)
+            bound = alias.asname or alias.name.partition(".")[0]
+            if bound == name and value is not None and there is value:
+                return True
+    return False
 
 
 _STUB = """

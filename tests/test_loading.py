@@ -439,3 +439,13 @@ def test_what_flags_cannot_say_is_left_to_a_call(
     options: dict[str, Any], declared: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> None:
     assert flag_line(Node("a", "f", options=TaskOptions(**options), declared=declared)) is None
+
+
+def test_a_name_that_an_import_gives_again_is_the_same(shell: Notebook) -> None:
+    shell.run("import math, json\nfrom os import path, sep")
+    shell.run(
+        "%%operation root\ndef root(n: float = 4) -> str:\n"
+        "    return f'{math.sqrt(n)}{sep}{path.sep}'"
+    )
+    shell.run("%pulpo export")
+    assert "1 operation" in shell.run("%pulpo load").text

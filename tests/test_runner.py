@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
-import logging
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,14 @@ def test_types_come_from_the_notebook_and_then_from_the_operations_modules() -> 
 
 
 def test_importing_prefect_leaves_the_root_logger_alone() -> None:
-    runner._import_prefect()
-    names = [type(handler).__name__ for handler in logging.getLogger().handlers]
-    assert "PrefectConsoleHandler" not in names
+    asks = (
+        "import logging; from pulpo import runner; runner._import_prefect(); "
+        "import sys; print('prefect.main' in sys.modules, logging.getLogger().handlers)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asks], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "True []"
 
 
 # --- Parameters ----------------------------------------------------------------------------------

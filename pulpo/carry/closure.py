@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -116,11 +117,8 @@ class Closure:
         self._operation = name
         statement = self._statement_of(function)
         if statement is None:
-            raise NoSourceError(
-                f"operation {name!r}: the source of its function cannot be reached.",
-                fix="Define it with def in a cell or in a module.",
-                operation=name,
-            )
+            why, fix = _without_source(name, function)
+            raise NoSourceError(f"operation {name!r}: {why}.", fix=fix, operation=name)
         piece = self.pieces.get(statement.index)
         if piece is None:
             piece = self._new_piece(statement, None)
@@ -565,7 +563,7 @@ class Closure:
                 module,
                 piece.user if isinstance(piece.node, ast.Import | ast.ImportFrom) else piece,
                 f"it is a module in {file}, which the export cannot import",
-                "Move it beside the notebook, or install it.",
+                self._modules.way_in(module),
             )
 
     # -- saying so
@@ -628,6 +626,34 @@ def _made(statement: Statement, value: object) -> bool:
 
 def _module_of(value: object) -> str:
     return str(getattr(value, "__module__", None) or "").split(".")[0]
+
+
+def _without_source(name: str, function: Callable[..., Any]) -> tuple[str, str]:
+    """Return why no cell, and no name of a module, stands for an operation's function; the fix."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    path = getattr(function, "__qualname__", "")
+    if not getattr(module, "__file__", None) or not path or module is sys.modules["__main__"]:
+        return (
+            "the source of its function cannot be reached",
+            "Define it with def in a cell or in a module.",
+        )
+    assert module is not None
+    outer, inside, _ = f"{module.__name__}.{path}".rpartition(".<locals>.")
+    if inside:
+        return (
+            f"an export imports it by its name, and it was made inside of {outer}",
+            "Define it at the top of the module; a decorator keeps its name with functools.wraps.",
+        )
+    if not hasattr(module, path.partition(".")[0]):
+        return (
+            f"the module {module.__name__} has no {path} any more",
+            f"Forget it with '%pulpo remove {name}'.",
+        )
+    return (
+        f"an export imports it by its name, and {module.__name__}.{path} is something else now",
+        "Give each function of the module a name of its own, put @operation above all other "
+        "decorators, and leave the module as it was imported.",
+    )
 
 
 def _label(node: ast.stmt) -> str:

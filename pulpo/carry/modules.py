@@ -97,6 +97,12 @@ class Modules:
                     waiting.append(other)
         return found
 
+    def way_in(self, name: str) -> str:
+        """Return what to do so that the export can import an unreachable module."""
+        if Modules(Path.cwd()).beside(name.partition(".")[0]):
+            return "Export to a folder that stands beside it, or install it."
+        return "Move it beside the notebook, or install it."
+
     def is_third_party(self, name: str) -> bool:
         """Tell whether a top-level module has to be installed."""
         if name in sys.stdlib_module_names or name in sys.builtin_module_names:

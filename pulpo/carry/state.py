@@ -138,6 +138,9 @@ def kept_module(module):
 """
 
 
+_How = Literal["called", "seeded", "edited", "held"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """What something keeps, here and now.
@@ -149,12 +152,13 @@ class Kept:
     digests
         By what the function calls it; see `KEPT`.
     how
-        ``"called"`` for functions, ``"seeded"`` for a generator of numbers, else ``"held"``.
+        ``"called"`` for functions, ``"seeded"`` for a generator of numbers, ``"edited"`` for a
+        module whose file is not what was imported, else ``"held"``.
     """
 
     cell: int | str
     digests: Mapping[str, str]
-    how: Literal["called", "seeded", "held"] = "held"
+    how: _How = "held"
 
     def warnings(self, name: str, there: Mapping[str, str]) -> Iterator[str]:
         """Say what differs from what a fresh process has."""
@@ -168,6 +172,11 @@ class Kept:
                 f"numbers were drawn from {name!r} since cell {self.cell} seeded it, and the "
                 "export starts right after the seed: seed it inside the operation for equal "
                 "numbers everywhere"
+            )
+        elif self.how == "edited":
+            yield (
+                f"{name!r} was edited after it was imported here, and the export imports it as it "
+                "is now: load it again (importlib.reload) and run the cells that use it"
             )
         elif self.how == "called" and "()" not in other:
             what = " and ".join(map(repr, other[:3]))
@@ -210,8 +219,11 @@ def kept_by(
     for name in modules:
         with suppress(Exception):
             digests = scope["kept_module"](sys.modules[name])
-            if digests and not recorder.loaded.is_edited(name):
-                found[f"{name}:"] = Kept(cell="", digests=digests)
+            edited = recorder.loaded.is_edited(name)
+            if digests:
+                found[f"{name}:"] = Kept(
+                    cell="", digests=digests, how="edited" if edited else "held"
+                )
     return found
 
 
@@ -222,9 +234,6 @@ def _scope() -> dict[str, Any]:
     return scope
 
 
-_How = Literal["called", "seeded", "held"]
-
-
 def _newest(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[str]]]:
     """Yield each piece with the names that the text has from it in the end."""
     pieces = sorted(pieces, key=lambda piece: piece.statement.index)
@@ -233,8 +242,10 @@ def _newest(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[str]]]:
         if not piece.renamed:
             names = piece.needed if piece.kind is Kind.IMPORT else piece.statement.binds
             last.update(dict.fromkeys(names, piece))
-    for piece in pieces:
-        yield piece, [name for name, newest in last.items() if newest is piece]
+    found: dict[Piece, list[str]] = {piece: [] for piece in pieces}
+    for name, piece in last.items():
+        found[piece].append(name)
+    yield from found.items()
 
 
 def _holders(

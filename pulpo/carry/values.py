@@ -168,9 +168,14 @@ def digest(value: object) -> str:
     """Return what `DIGEST` makes of plain data; ``""`` for other values and for much data."""
     if not _is_plain(value, depth=20) or len(repr(value)) > 100_000:
         return ""
+    return str(_scope()["digest"](value))
+
+
+@functools.cache
+def _scope() -> dict[str, Any]:
     scope: dict[str, Any] = {}
     exec(DIGEST, scope)
-    return str(scope["digest"](value))
+    return scope
 
 
 def _is_plain(value: object, *, depth: int) -> bool:

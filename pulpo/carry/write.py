@@ -296,7 +296,7 @@ def _module_place(
     if file:
         raise CarryError(
             f"operation {name!r}: its function is in {file}, which the export cannot import.",
-            fix="Move it beside the notebook, or install it.",
+            fix=modules.way_in(module_name or ""),
             operation=name,
         )
     return module_name or "", path
@@ -335,7 +335,7 @@ def _write(
     tops = _top_modules(pieces, imported.values(), closure.modules_used)
     reached = modules.reached(text)
     _refuse_unreachable(reached, modules)
-    brought = {name.partition(".")[0] for name, by in reached.items() if by}
+    brought = {name.partition(".")[0] for name, by in reached.items() if by} - {"__main__"}
     beside = [name for name in reached if modules.beside(name.partition(".")[0])]
     warnings = (
         *closure.warnings,
@@ -350,7 +350,6 @@ def _write(
         warnings=(
             *warnings,
             *_to_take_along(tops | brought, modules),
-            *_edited(beside, closure.recorder),
         ),
         packages=tuple(sorted(filter(modules.is_third_party, tops | brought))),
         frozen=closure.frozen.used,
@@ -554,7 +553,7 @@ def _refuse_unreachable(reached: Mapping[str, str], modules: Modules) -> None:
             raise CarryError(
                 f"cannot import {name!r} (used by {user}): it is a module in {file}, which the "
                 "export cannot import.",
-                fix="Move it beside the notebook, or install it.",
+                fix=modules.way_in(name),
             )
 
 
@@ -562,15 +561,6 @@ def _to_take_along(names: Iterable[str], modules: Modules) -> Iterator[str]:
     for name in sorted(names):
         if beside := modules.beside(name):
             yield f"{name!r} is imported, not copied: take {beside} along with the export"
-
-
-def _edited(beside: Iterable[str], recorder: Recorder) -> Iterator[str]:
-    for name in sorted(beside):
-        if recorder.loaded.is_edited(name):
-            yield (
-                f"{name!r} was edited after it was imported here, and the export imports it as it "
-                "is now: load it again (importlib.reload) and run the cells that use it"
-            )
 
 
 def _top_modules(
@@ -589,8 +579,8 @@ def _top_modules(
                 }
             elif isinstance(part, ast.ImportFrom):
                 names.add((part.module or "").split(".")[0])
-    names.discard("pulpo")  # something stands in for it
-    return names
+    # Something stands in for the one, and nothing can for the other.
+    return names - {"pulpo", "__main__"}
 
 
 def _bound_names(alias: ast.alias) -> tuple[str, ...]:

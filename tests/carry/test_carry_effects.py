@@ -289,9 +289,9 @@ def test_there_may_be_many_constants() -> None:
     book = Notebook("\n".join(f"a_constant_with_a_long_name_{n} = {n}" for n in range(3000)))
     names = ", ".join(f"a_constant_with_a_long_name_{n}" for n in range(3000))
     book.run(f"def op(): return {names}")
-    carried = book.carry("op")
+    carried = carry(book.recorder, {"op": book["op"]})
     assert len(carried.digests) == 3000
-    verify(carried.text, digests=carried.digests)
+    assert verify(carried.text, digests=carried.digests, kept=carried.kept) == ()
 
 
 COUNTER = """
@@ -360,6 +360,58 @@ def test_what_calls_left_behind_is_told(make: str, change: str, says: str) -> No
         assert says in warning
     else:
         assert told == ()
+
+
+REGISTRY = """
+REG, STEPS = {}, []
+def st(f):
+    REG[f.__name__] = f
+    STEPS.append(f)
+    return f
+@st
+def a(x): return x
+@st
+def b(x): return x + 1
+class K:
+    def m(self): return 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("cell", "uses", "differs"),
+    [
+        ("REG.pop('b')", "sorted(REG)", "'REG'"),
+        ("REG['a'] = lambda x: x - 1000", "REG['a'](5)", "'REG'"),
+        ("@st\ndef c(x): return x\n@st\ndef c(x): return x", "len(STEPS)", "'STEPS'"),
+        ("from math import pi as P\nP *= 2", "P", "'P'"),
+        ("def patch(c): c.label = property(lambda s: 7)\npatch(K)", "K().label", "'K.label'"),
+        ("x = 1", "sorted(REG), len(STEPS), K().m()", ""),
+    ],
+)
+def test_what_no_line_carries_is_told(cell: str, uses: str, differs: str) -> None:
+    book = Notebook(REGISTRY, cell, f"def op(): return {uses}")
+    carried = carry(book.recorder, {"op": book["op"]})
+    told = verify(carried.text, kept=carried.kept)
+    if not differs:
+        assert told == ()
+        assert run_here(carried, "op()") == repr(book["op"]())
+    else:
+        assert [each.partition(" not in the export")[0] for each in told] == [f"{differs} is"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "uses"),
+    [
+        ("old = K.m\nK.m = lambda self: old(self) + 10", "K().m()"),
+        ("old = K.m\nK.m = lambda self: 70", "(old(K()), K().m())"),
+        ("old: object = K.m\nK.m = lambda self: old(self) + 10", "K().m()"),
+    ],
+)
+def test_what_was_read_before_a_change_is_read_before_it_there(cell: str, uses: str) -> None:
+    book = Notebook("class K:\n    def m(self): return 1", cell, f"def op(): return {uses}")
+    carried = book.carry("op")
+    assert verify(carried.text, kept=carried.kept) == ()
+    assert run_here(carried, "op()") == repr(book["op"]())
 
 
 def test_a_cache_that_is_older_than_what_it_was_made_from_is_told() -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pulpo.carry import carry
-from pulpo.errors import CarryError
+from pulpo import registry
+from pulpo.carry import carry, verify
+from pulpo.errors import CarryError, NoSourceError
 
 from .notebook import Notebook
 
@@ -87,11 +88,14 @@ def test_a_module_that_was_edited_after_its_import_is_told(project: Project) -> 
     book = Notebook("import pulpo_steps.work", "def op(): return pulpo_steps.work.X")
 
     def edited() -> list[str]:
-        warnings = carry(book.recorder, {"op": book["op"]}, root=root).warnings
-        return [each.split(":")[0] for each in warnings if "edited" in each]
+        carried = carry(book.recorder, {"op": book["op"]}, root=root)
+        told = verify(carried.text, root, kept=carried.kept)
+        return [each.partition(":")[0] for each in told]
 
     assert edited() == []
     (root / "pulpo_steps/work.py").touch()
+    assert edited() == []
+    (root / "pulpo_steps/work.py").write_text("# As it was.\nX = 1\n")
     assert edited() == []
     project({"pulpo_steps/work.py": "X = 22\n"})
     assert edited() == [
@@ -100,8 +104,122 @@ def test_a_module_that_was_edited_after_its_import_is_told(project: Project) -> 
     ]
     book.run("import importlib\nimportlib.reload(pulpo_steps.work)")
     assert edited() == []
-    (root / "pulpo_steps/work.py").unlink()
-    assert len(edited()) == 1
+    book.run(
+        "from pulpo_steps.work import X",
+    )
+    book.run("def op(): return X")
+    project({"pulpo_steps/work.py": "X = 333\n"})
+    book.run("importlib.reload(pulpo_steps.work)")
+    assert edited() == ["'X' is not in the export what is here"]
+
+
+RATES = """
+K = 1
+CONF = {}
+HOOKS = []
+class Base:
+    kinds = []
+    def __init_subclass__(cls):
+        Base.kinds.append(cls.__name__)
+def conf(n):
+    CONF["n"] = n
+def hook(f):
+    HOOKS.append(f)
+    return f
+def h(x):
+    return x + K
+"""
+
+
+@pytest.mark.parametrize(
+    ("cell", "differs"),
+    [
+        ("vars(pulpo_rates).update(K=30)", "'pulpo_rates.K' is"),
+        ("other = pulpo_rates\nother.K = 9", "'pulpo_rates.K' is"),
+        ("for n in ['K']: setattr(pulpo_rates, n, 4)", "'pulpo_rates.K' is"),
+        (
+            "from unittest import mock\nmock.patch.object(pulpo_rates, 'K', 7).start()",
+            "'pulpo_rates.K'",
+        ),
+        ("pulpo_rates.conf(90)", "'pulpo_rates.CONF' is"),
+        ("@pulpo_rates.hook\ndef mine(x): return x", "'pulpo_rates.HOOKS' is"),
+        ("class Mine(pulpo_rates.Base): pass", "'pulpo_rates.Base.kinds' is"),
+        ("import pulpo_plugs", "'pulpo_rates.CONF' is"),
+        ("other = pulpo_rates\nother.h = lambda x: x * 100", "'pulpo_rates.h' is"),
+        ("other = pulpo_rates\nother.h = other.h", ""),
+        ("pulpo_rates.K = 50", ""),  # is carried
+        ("pulpo_rates.h(3)", ""),
+    ],
+)
+def test_what_cells_did_to_a_module_is_carried_or_told(
+    project: Project, cell: str, differs: str
+) -> None:
+    root = project(
+        {"pulpo_rates.py": RATES, "pulpo_plugs.py": "import pulpo_rates as r\nr.conf(1)\n"}
+    )
+    book = Notebook("import pulpo_rates", cell, "def op(): return pulpo_rates.h(1)")
+    carried = carry(book.recorder, {"op": book["op"]}, root=root)
+    told = verify(carried.text, root, kept=carried.kept)
+    if not differs:
+        assert told == ()
+    else:
+        [warning] = told
+        assert warning.startswith(differs)
+        assert "not in the export what is here" in warning
+
+
+MAKERS = """
+import pulpo
+
+def plain(f):
+    def inner(n: int = 1) -> int:
+        return f(n)
+    return inner
+
+@pulpo.operation(name="below")
+@plain
+def below(n: int = 1) -> int:
+    return n
+
+@pulpo.operation(name="twice.a")
+def same(n: int = 1) -> int:
+    return n
+
+@pulpo.operation(name="twice.b")
+def same(n: int = 1) -> int:
+    return n + 1
+
+@pulpo.operation(name="gone")
+def gone(n: int = 1) -> int:
+    return n
+del gone
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (
+            "below",
+            r"it was made inside of pulpo_makers\.plain\. Define it at the top .*functools\.wraps",
+        ),
+        ("twice.a", r"pulpo_makers\.same is something else now\. Give each function .* its own"),
+        (
+            "gone",
+            r"the module pulpo_makers has no gone any more\. Forget it with '%pulpo remove gone'",
+        ),
+    ],
+)
+def test_a_module_s_function_without_a_name_of_its_own_is_refused(
+    project: Project, name: str, why: str
+) -> None:
+    root = project({"pulpo_makers.py": MAKERS})
+    registry.default_registry().clear()
+    importlib.import_module("pulpo_makers")
+    operations = {each.name: each.function for each in registry.default_registry().list_all()}
+    registry.default_registry().clear()
+    with pytest.raises(NoSourceError, match=why):
+        carry(Notebook().recorder, {name: operations[name]}, root=root)
 
 
 STEPS = """
