@@ -68,7 +68,7 @@ test: $(VENV)/.dev ## everything: lint, types, tests, browser tests, notebooks
 	@$(MAKE) --no-print-directory lint types copies
 	@# One process for tests and notebooks, so that the closing line counts them all; by file,
 	@# because the cells of one notebook share a kernel.
-	@$(PY) -m pytest tests $(NBVAL) -n $(WORKERS) --dist loadfile
+	@$(PY) -m pytest tests $(NBVAL) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 quick: lint types ## lint, types and the tests that need no server and no browser
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser and not prefect"

@@ -21,6 +21,15 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "home")
 
 
+#: Files of minutes, which would keep one worker busy alone at the end.
+LONG = ("test_runner_styles.py", "test_law.py", "test_runner_prefect.py", "test_prefect_flows.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first (see ``--no-loadscope-reorder`` in the Makefile)."""
+    items.sort(key=lambda item: LONG.index(name) if (name := item.path.name) in LONG else len(LONG))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def prefects_sockets(request: pytest.FixtureRequest) -> Iterator[None]:
     """Collect the sockets that Prefect's client leaves open in the file that expects them.

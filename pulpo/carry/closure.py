@@ -632,12 +632,12 @@ def _without_source(name: str, function: Callable[..., Any]) -> tuple[str, str]:
     """Return why no cell, and no name of a module, stands for an operation's function; the fix."""
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     path = getattr(function, "__qualname__", "")
-    if not getattr(module, "__file__", None) or not path or module is sys.modules["__main__"]:
+    named = isinstance(function, types.FunctionType) and not path.endswith("<lambda>")
+    if not named or module is None or module is sys.modules["__main__"]:
         return (
             "the source of its function cannot be reached",
             "Define it with def in a cell or in a module.",
         )
-    assert module is not None
     outer, inside, _ = f"{module.__name__}.{path}".rpartition(".<locals>.")
     if inside:
         return (

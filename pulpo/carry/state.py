@@ -44,8 +44,12 @@ def unwrapped(one):
         one = one.__func__
     return one.fget if isinstance(one, property) else one
 
-def told(one, home, depth=6):
+def told(one, home, depth=6, left=None):
     \"\"\"Return what a part is: plain data, functions by their code, others by their class.\"\"\"
+    left = left or [10 * MUCH]  # parts that are looked at
+    left[0] -= 1
+    if left[0] <= 0:
+        return "…"
     one = unwrapped(one)
     if type(one) in PLAIN:
         return repr(one) if len(str(one)) <= MUCH else f"much: {{len(str(one))}}"
@@ -61,15 +65,15 @@ def told(one, home, depth=6):
         if len(one) > MUCH:
             return f"{{type(one).__name__}} of {{len(one)}}"
         if type(one) is dict:
-            parts = [told(k, home, depth - 1) + ":" + told(v, home, depth - 1)
+            parts = [told(k, home, depth - 1, left) + ":" + told(v, home, depth - 1, left)
                      for k, v in list(one.items())]
         else:
-            parts = [told(item, home, depth - 1) for item in list(one)]
+            parts = [told(item, home, depth - 1, left) for item in list(one)]
         if isinstance(one, (set, frozenset)):
             parts.sort()
         return type(one).__name__ + " " + ",".join(parts)
     if type(one).__module__ == home and hasattr(one, "__dict__"):
-        return type(one).__qualname__ + " " + told(dict(vars(one)), home, depth - 1)
+        return type(one).__qualname__ + " " + told(dict(vars(one)), home, depth - 1, left)
     return type(one).__qualname__
 
 def kept(value, home):
@@ -209,10 +213,11 @@ def kept_by(
     found: dict[str, Kept] = {}
     scope = _scope()
     home = recorder.namespace.get("__name__", "__main__")
-    words = {word for text in told for word in re.findall(r"\w+", text)}
+    known = {name for text in told for name in re.findall(r"'(\w+)[.']|^(\w+)\.", text)}
+    words = {name for pair in known for name in pair}
     for piece, names in _newest(pieces):
-        for name, value, how in _holders(piece, names, recorder):
-            with suppress(Exception):  # a user's object may fail when it is looked at
+        with suppress(Exception):  # a user's object may fail when it is looked at
+            for name, value, how in _holders(piece, names, recorder):
                 digests = scope["kept"](value, home)
                 if digests and name not in words:
                     found[name] = Kept(cell=piece.statement.cell, digests=digests, how=how)

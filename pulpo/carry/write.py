@@ -237,7 +237,8 @@ def verify(
     )
 
 
-#: What a fresh process says of what it has, on its last line.
+_TOLD = '{"other": '
+#: What a fresh process says of what it has, on a line that begins with `_TOLD`.
 _TELL = """
 import json
 
@@ -249,9 +250,12 @@ def in_it(chain):
 
 other = [name for name, here in {digests!r}.items() if digest(in_it(name)) != here]
 def keeps(name):
-    if name.endswith(":"):
-        return kept_module(sys.modules[name[:-1]]) if name[:-1] in sys.modules else None
-    return kept(in_it(name), "operations")
+    try:
+        if name.endswith(":"):
+            return kept_module(sys.modules[name[:-1]])
+        return kept(in_it(name), "operations")
+    except Exception:  # an object that does not like to be looked at; a module that nobody imported
+        return None
 
 keeps = {{name: keeps(name) for name in {kept!r}}}
 print()
@@ -262,7 +266,8 @@ print(json.dumps({{"other": other, "kept": keeps}}))
 def _said(done: subprocess.CompletedProcess[str], modules: Iterable[str]) -> Any:
     """Return what a fresh process said; raise when it could not import the text."""
     if done.returncode == 0:
-        return json.loads(done.stdout.splitlines()[-1])
+        lines = done.stdout.splitlines()  # the text may print, also when the process ends
+        return json.loads(next(line for line in reversed(lines) if line.startswith(_TOLD)))
     last = done.stderr.strip().split("\n")[-1]
     lacking = re.fullmatch(r"AttributeError: module '(.+)' has no attribute '(.+)'", last)
     if lacking and any(lacking[2] in one.split(".") for one in modules):

@@ -399,6 +399,23 @@ def test_what_no_line_carries_is_told(cell: str, uses: str, differs: str) -> Non
         assert [each.partition(" not in the export")[0] for each in told] == [f"{differs} is"]
 
 
+def test_a_text_that_prints_is_verified_and_words_of_other_warnings_are_no_names() -> None:
+    book = Notebook(
+        "import atexit",
+        "def text(n): return n",
+        "def op(): return text(1)\natexit.register(print, 'bye')  # pulpo: carry",
+        "text.n = 3",
+        "vars(text)['n'] = 4",
+        "import numpy as np\nnp.seterr(all='raise')",
+        "def op(): return text(np.e)",
+    )
+    carried = carry(book.recorder, {"op": book["op"]})
+    assert "'# pulpo: carry' to that line" in carried.warnings[0]
+    assert "atexit.register" in carried.text
+    [warning] = verify(carried.text, kept=carried.kept)
+    assert warning.startswith("'text' keeps 'n'")
+
+
 @pytest.mark.parametrize(
     ("cell", "uses"),
     [
