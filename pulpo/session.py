@@ -618,9 +618,9 @@ class Session:
         given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
         declared = {name: self.registry.get(name) for name in operations}
-        cached = [node.name for node in plan.operations if node.options.cache]
+        cached = [node.name for node in plan.operations if node.options.cache is not None]
         functions = _Functions({n: o.function for n, o in operations.items() if o.function})
-        for name in set(chosen.covers).intersection(cached):
+        for name in [name for name in cached if name in chosen.covers]:
             functions.codes[name], note = self._code_of(name)
             notes += note
         drawn = functools.partial(draw, plan, flow=chosen, links=self._links(plan))

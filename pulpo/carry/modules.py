@@ -113,8 +113,10 @@ class Modules:
     def _imported_by(self, name: str) -> Iterator[str]:
         yield from (name.rsplit(".", up)[0] for up in range(1, name.count(".") + 1))
         file = self._path(name)
-        if file is not None:
-            package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        if file is None:
+            return
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        with suppress(SyntaxError, ValueError, OSError):  # then nothing has imported it
             yield from self._imports(ast.parse(file.read_bytes()), package)
 
     def _imports(self, tree: ast.Module, package: str) -> Iterator[str]:

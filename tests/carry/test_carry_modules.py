@@ -49,10 +49,12 @@ def test_what_a_module_imports_has_to_be_there_too(project: Project) -> None:
     root = project(
         {
             "pulpo_steps/__init__.py": "",
-            "pulpo_steps/work.py": "import bs4, json\nfrom . import deep\nfrom .more import X\n",
+            "pulpo_steps/work.py": "import bs4, json\nfrom . import deep\n"
+            "from .more import X\ndef never():\n    from . import old\n",
             "pulpo_steps/more.py": "import pulpo_side\nX = 1\n",
             "pulpo_steps/deep/__init__.py": "def f():\n    import httpx\n",
             "pulpo_steps/not_asked_for.py": "import pandas\n",
+            "pulpo_steps/old.py": "print 'Python 2'\n",
             "pulpo_side.py": "import typing\nimport pulpo\n"
             "try:\n    import nowhere_at_all\nexcept ImportError:\n    pass\n"
             "if typing.TYPE_CHECKING:\n    import polars\nelse:\n    import yaml\n",
