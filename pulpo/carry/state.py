@@ -54,7 +54,11 @@ def told(one, home, depth=6, left=None):
     if type(one) in PLAIN:
         return repr(one) if len(str(one)) <= MUCH else f"much: {{len(str(one))}}"
     if isinstance(one, types.FunctionType):
-        return "function " + code_of(one.__code__)
+        kinds = getattr(one, "registry", None)  # of functools.singledispatch
+        kinds = kinds if isinstance(kinds, types.MappingProxyType) else ()
+        return "function " + code_of(one.__code__) + "".join(
+            sorted(kind.__qualname__ for kind in kinds)
+        )
     if isinstance(one, types.ModuleType):
         return "module " + one.__name__
     if isinstance(one, type):

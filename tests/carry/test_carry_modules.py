@@ -116,6 +116,10 @@ def test_a_module_that_was_edited_after_its_import_is_told(project: Project) -> 
 
 
 RATES = """
+import functools
+@functools.singledispatch
+def show(x):
+    return "any"
 K = 1
 CONF = {}
 HOOKS = []
@@ -147,6 +151,7 @@ def h(x):
         ("@pulpo_rates.hook\ndef mine(x): return x", "'pulpo_rates.HOOKS' is"),
         ("class Mine(pulpo_rates.Base): pass", "'pulpo_rates.Base.kinds' is"),
         ("import pulpo_plugs", "'pulpo_rates.CONF' is"),
+        ("@pulpo_rates.show.register\ndef _(x: int): return 'int'", "'pulpo_rates.show' is"),
         ("other = pulpo_rates\nother.h = lambda x: x * 100", "'pulpo_rates.h' is"),
         ("other = pulpo_rates\nother.h = other.h", ""),
         ("pulpo_rates.K = 50", ""),  # is carried
