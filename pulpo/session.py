@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import hashlib
 import inspect
 import linecache
 import os
@@ -13,7 +12,6 @@ import re
 import shlex
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -653,6 +651,9 @@ class Session:
         Where that cannot be told it is another one each time, so that nothing is taken from a
         cache.
         """
+        import hashlib
+        import uuid
+
         from .carry import carry
 
         try:

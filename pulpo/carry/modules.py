@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import importlib.util
 import os
 import site
@@ -16,44 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-__all__ = ["Loaded", "Modules", "is_type_checking"]
-
-
-class Loaded:
-    """What the files of imported modules held when they were imported; installed ones aside.
-
-    A module that was imported before the first look counts as unedited until then.
-    """
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-        self._then: dict[str, tuple[Any, str, bytes]] = {}
-        self.look()
-
-    def look(self) -> None:
-        """Note what was imported, or loaded again, since the last look."""
-        new = set(sys.modules) - self._seen
-        self._seen |= new
-        for name in [*new, *self._then]:
-            with suppress(Exception):  # some modules answer in their own way
-                spec = sys.modules[name].__spec__  # a new one when it is loaded again
-                file = spec.origin if spec else None
-                if not file or not file.endswith(".py") or file.startswith(_installed()):
-                    continue
-                if name not in self._then or self._then[name][0] is not spec:
-                    self._then[name] = spec, file, _digest(file)
-
-    def digest(self, name: str) -> str:
-        """Return the digest of what a module's file held when it was imported, ``""`` of others."""
-        then = self._then.get(name)
-        return then[2].hex() if then else ""
-
-    def is_edited(self, name: str) -> bool:
-        """Tell whether a module's file is not what was imported any more."""
-        then = self._then.get(name)
-        return then is not None and _digest(then[1]) != then[2]
+__all__ = ["Modules", "installed", "is_type_checking"]
 
 
 @dataclass(slots=True)
@@ -150,7 +113,7 @@ class Modules:
         return "" if _file_elsewhere(top) == _file_of(top) else str(file)
 
     def _is_installed(self, file: Path) -> bool:
-        return str(file).startswith(_installed())
+        return str(file).startswith(installed())
 
     def _is_beside(self, name: str, file: Path) -> bool:
         if self.root is None:
@@ -176,19 +139,12 @@ def _import_statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 @functools.cache
-def _installed() -> tuple[str, ...]:
+def installed() -> tuple[str, ...]:
     """Return how the files of installed modules, the standard library and pulpo begin."""
     paths = sysconfig.get_paths()
     named = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     named += [*site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parents[1])]
     return tuple(f"{Path(folder).resolve()}{os.sep}" for folder in named)
-
-
-def _digest(file: str) -> bytes:
-    try:
-        return hashlib.sha256(Path(file).read_bytes()).digest()
-    except OSError:
-        return b""
 
 
 def _is_there(name: str) -> bool:

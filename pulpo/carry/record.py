@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NewType
 
-from pulpo.carry.modules import Loaded
+from pulpo.carry.loaded import Loaded
 from pulpo.carry.names import Names, names_of, root_name
 from pulpo.carry.text import split
 

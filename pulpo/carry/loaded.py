@@ -1,0 +1,56 @@
+"""What the files of imported modules held when they were imported."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Loaded"]
+
+
+class Loaded:
+    """What the files of imported modules held when they were imported; installed ones aside.
+
+    A module that was imported before the first look counts as unedited until then. To make one
+    costs nothing, since that is part of loading the extension.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._then: dict[str, tuple[Any, str, bytes]] = {}
+
+    def look(self) -> None:
+        """Note what was imported, or loaded again, since the last look."""
+        from pulpo.carry.modules import installed
+
+        new = set(sys.modules) - self._seen
+        self._seen |= new
+        for name in [*new, *self._then]:
+            with suppress(Exception):  # some modules answer in their own way
+                spec = sys.modules[name].__spec__  # a new one when it is loaded again
+                file = spec.origin if spec else None
+                if not file or not file.endswith(".py") or file.startswith(installed()):
+                    continue
+                if name not in self._then or self._then[name][0] is not spec:
+                    self._then[name] = spec, file, _digest(file)
+
+    def digest(self, name: str) -> str:
+        """Return the digest of what a module's file held when it was imported, ``""`` of others."""
+        then = self._then.get(name)
+        return then[2].hex() if then else ""
+
+    def is_edited(self, name: str) -> bool:
+        """Tell whether a module's file is not what was imported any more."""
+        then = self._then.get(name)
+        return then is not None and _digest(then[1]) != then[2]
+
+
+def _digest(file: str) -> bytes:
+    import hashlib
+
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).digest()
+    except OSError:
+        return b""
