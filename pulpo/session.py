@@ -994,9 +994,12 @@ class Session:
             sys.path[:] = path
             raise
 
-    def forget_failed_imports(self) -> None:
-        """Forget the operations of modules that failed while they were imported."""
+    def forget_failed_imports(self, before: Iterable[Any]) -> None:
+        """Forget operations, but those of ``before``, of modules that failed to be imported."""
+        kept = {id(operation) for operation in before}
         for operation in self.registry.list_all():
+            if id(operation) in kept:
+                continue
             function = inspect.unwrap(operation.function)
             module = getattr(function, "__module__", None)
             here = getattr(function, "__globals__", self.namespace) is self.namespace

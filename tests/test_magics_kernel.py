@@ -129,6 +129,13 @@ def test_a_module_that_fails_to_import_declares_nothing(kernel: Kernel, tmp_path
     kernel.run(FETCH)
     assert "ZeroDivisionError" in kernel.text("import steps")
     assert "load sync" not in kernel.text("%pulpo graph --text")
+    # What other code made, of a module that nobody can import, is none of that cell's business.
+    kernel.run(
+        "import pulpo\nscope = {'__name__': 'made_up'}\n"
+        "exec('def made() -> int: return 1', scope)\npulpo.operation(scope['made'])"
+    )
+    assert "ZeroDivisionError" in kernel.text("import steps")
+    assert "made sync" in kernel.text("%pulpo graph --text")
     (tmp_path / "steps.py").write_text(text)
     assert kernel.text("import steps") == ""
     assert "load sync" in kernel.text("%pulpo graph --text")

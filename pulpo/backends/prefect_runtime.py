@@ -149,7 +149,8 @@ def _code_beside() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(file).resolve() for file in files if file.endswith(".py")):
         installed = {"site-packages", "dist-packages"} & set(path.parts)
-        if path.is_relative_to(root) and path.parent != flows and not installed:
+        own = path.is_relative_to(root) and path.parent != flows and not installed
+        if own and path.is_file():
             digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 

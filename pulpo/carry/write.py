@@ -196,30 +196,9 @@ def verify(
     CarryError
         With the last line of the traceback.
     """
-    with tempfile.TemporaryDirectory(prefix="pulpo-verify-") as folder:
-        file = Path(folder) / "operations.py"
-        file.write_text(text, encoding="utf-8")
-        paths = [folder, *([str(root)] if root is not None else [])]
-        code = f"import sys; sys.path[:0] = {paths!r}; import operations"
-        code += "".join(f"\noperations.{module}" for module in modules)
-        code += f"{KEPT}{_TELL.format(digests=dict(digests), kept=list(kept))}"
-        check = Path(folder) / "_pulpo_verify.py"  # a command line holds too little
-        check.write_text(code, encoding="utf-8")
-        try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-B", str(check)],
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-                cwd=folder,
-            )
-        except subprocess.TimeoutExpired:
-            raise CarryError(
-                f"the carried text took more than {timeout:g} seconds to import. Move what takes "
-                "that long into an operation."
-            ) from None
-    said = _said(done, modules)
+    code = "".join(f"\noperations.{module}" for module in modules)
+    code += f"{KEPT}{_TELL.format(digests=dict(digests), kept=list(kept))}"
+    said = _said(_tried(text, code, root, timeout), modules)
     if said["other"]:
         name = said["other"][0]
         freeze = f" Or export its value of now, with --freeze {name}."
@@ -237,6 +216,33 @@ def verify(
     )
 
 
+def _tried(
+    text: str, code: str, root: Path | None, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Import a text as ``operations`` in a fresh process, which then runs ``code``."""
+    with tempfile.TemporaryDirectory(prefix="pulpo-verify-") as folder:
+        file = Path(folder) / "operations.py"
+        file.write_text(text, encoding="utf-8")
+        paths = [folder, *([str(root)] if root is not None else [])]
+        code = f"import sys; sys.path[:0] = {paths!r}; import operations{code}"
+        check = Path(folder) / "_pulpo_verify.py"  # a command line holds too little
+        check.write_text(code, encoding="utf-8")
+        try:
+            return subprocess.run(
+                [sys.executable, "-I", "-B", str(check)],
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                cwd=folder,
+            )
+        except subprocess.TimeoutExpired:
+            raise CarryError(
+                f"the carried text took more than {timeout:g} seconds to import. Move what takes "
+                "that long into an operation."
+            ) from None
+
+
 _TOLD = '{"other": '
 #: What a fresh process says of what it has, on a line that begins with `_TOLD`.
 _TELL = """
@@ -249,7 +255,7 @@ def in_it(chain):
     return value
 
 other = [name for name, here in {digests!r}.items() if digest(in_it(name)) != here]
-def keeps(name):
+def kept_there(name):
     try:
         if name.endswith(":"):
             return kept_module(sys.modules[name[:-1]])
@@ -257,7 +263,7 @@ def keeps(name):
     except Exception:  # an object that does not like to be looked at; a module that nobody imported
         return None
 
-keeps = {{name: keeps(name) for name in {kept!r}}}
+keeps = {{name: kept_there(name) for name in {kept!r}}}
 print()
 print(json.dumps({{"other": other, "kept": keeps}}))
 """
@@ -267,7 +273,13 @@ def _said(done: subprocess.CompletedProcess[str], modules: Iterable[str]) -> Any
     """Return what a fresh process said; raise when it could not import the text."""
     if done.returncode == 0:
         lines = done.stdout.splitlines()  # the text may print, also when the process ends
-        return json.loads(next(line for line in reversed(lines) if line.startswith(_TOLD)))
+        for line in reversed(lines):
+            if line.startswith(_TOLD):
+                return json.loads(line)
+        raise CarryError(
+            "the carried text ends the process that imports it.",
+            fix="Leave out the line, or the import, that calls sys.exit() or os._exit().",
+        )
     last = done.stderr.strip().split("\n")[-1]
     lacking = re.fullmatch(r"AttributeError: module '(.+)' has no attribute '(.+)'", last)
     if lacking and any(lacking[2] in one.split(".") for one in modules):

@@ -29,12 +29,15 @@ class RunningCell:
         The frontend's own id of the cell, which re-running and editing keep; empty without one.
     inner
         Sources that a magic such as ``%%time`` compiles itself, as it goes.
+    before
+        The operations that there were when it began.
     """
 
     info: Any
     number: int
     identity: str = ""
     inner: list[str] = field(default_factory=list)
+    before: list[Any] = field(default_factory=list)
 
 
 class RunningCells:
@@ -76,7 +79,9 @@ class RunningCells:
         # cells are not stored, they all have one number, so they are counted here.
         stored = self._shell.history_manager.input_hist_parsed
         self._count = len(stored) if info.store_history else self._count + 1
-        self._stack.append(RunningCell(info, self._count, _identity(self._shell, info)))
+        cell = RunningCell(info, self._count, _identity(self._shell, info))
+        cell.before = self._session.registry.list_all()
+        self._stack.append(cell)
 
     def after(self, result: Any) -> None:
         """Record a cell that ended (``post_run_cell``); raising would lose the cell."""
@@ -132,8 +137,8 @@ class RunningCells:
         error = result.error_in_exec
         failed = _failed_line(error.__traceback__, self._shell.user_ns) if error else None
         self._session.recorder.record(source, cell=number, failed_line=failed)
-        if error:
-            self._session.forget_failed_imports()
+        if cell and error and not self._stack:
+            self._session.forget_failed_imports(cell.before)
         if self._stack:  # that cell was run by a magic, and is recorded now
             outer = self._stack[-1].inner
             outer[:] = [inner for inner in outer if inner != source]

@@ -253,6 +253,12 @@ def test_verify_accepts_what_runs(tmp_path: Path) -> None:
     verify("import beside_me\n", tmp_path)
 
 
+@pytest.mark.parametrize("line", ["import sys; sys.exit(0)", "import os; os._exit(0)"])
+def test_a_text_that_ends_the_process_is_refused(line: str) -> None:
+    with pytest.raises(CarryError, match=r"ends the process that imports it\. Leave out"):
+        verify(f"print('{{')\n{line}\n")
+
+
 def test_verify_tells_the_last_line_of_the_traceback() -> None:
     with pytest.raises(CarryError, match=r"fresh process: ZeroDivisionError: division by zero$"):
         verify("1 / 0\n")
