@@ -205,6 +205,8 @@ def run(
     only: Names = (),
     flat: bool = False,
     runner: Runner = "async",
+    resume: bool = False,
+    changed: bool = False,
     parameters: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
@@ -217,6 +219,12 @@ def run(
     ----------
     upto, from_, only, flat, runner
         As in `compile`.
+    resume
+        Go on with the last run, which failed or was interrupted: the same flow and parameters, and
+        what it finished is taken from it.
+    changed
+        Keep all results in Prefect's result storage, and run only what has other code, parameters
+        or inputs than when its result was kept, in this kernel or an earlier one.
     parameters, **more
         Values of the flow's parameters; in ``parameters`` those whose names mean something here.
 
@@ -237,6 +245,8 @@ def run(
         only=only,
         flat=flat,
         runner=runner,
+        resume=resume,
+        changed=changed,
     )
     result.raise_for_failure()
     return result

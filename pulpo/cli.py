@@ -232,6 +232,10 @@ def run_command(
     only: Only = None,
     flat: Flat = False,
     runner: Where = "async",
+    changed: Annotated[
+        bool,
+        typer.Option("--changed", help="Keep results, and run what changed since they were kept."),
+    ] = False,
 ) -> None:
     """Run a flow of SOURCE on Prefect, and print what each operation did and the result."""
     parameters = {}
@@ -241,7 +245,7 @@ def run_command(
             raise UsageError(f"--param takes NAME=VALUE, not {word!r}.")
         parameters[name] = value
     part = _part(upto, from_, only, flat=flat, runner=runner)
-    _on(sources, "run", flow=flow, part=part, parameters=parameters)
+    _on(sources, "run", flow=flow, part=part, parameters=parameters, changed=changed)
 
 
 @app.command("graph")
@@ -445,7 +449,7 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
             )
             print(exported, file=sys.stderr if options["as_json"] else sys.stdout)
         return
-    run = session.run(options["flow"], options["parameters"], **part)
+    run = session.run(options["flow"], options["parameters"], changed=options["changed"], **part)
     print(run)
     run.raise_for_failure()
     if run.result is not None:

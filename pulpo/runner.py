@@ -43,6 +43,7 @@ from .errors import (
 )
 from .plan import FlowDefinition, FromList, FromParameter, Orchestration, Parameter
 from .prefect_server import PrivateServer, shared
+from .reuse import Calls, FromStorage, Reuse
 from .run_logs import kept_logs, speaking
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
@@ -85,6 +86,7 @@ async def run_flow(
     modules: Mapping[str, str],
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
+    reuse: Reuse | None = None,
 ) -> Run:
     """Run ``flow`` on the running event loop and return what came of it.
 
@@ -105,6 +107,8 @@ async def run_flow(
         Called with the run at most ten times a second, and once when it has ended.
     server
         The private server to use where none is configured; the process's own by default.
+    reuse
+        Where results are taken from, and kept, so that operations need not run.
 
     Raises
     ------
@@ -115,7 +119,7 @@ async def run_flow(
     RunInterrupted
         When the run was cancelled; it carries the run.
     """
-    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
     return await job.drive(on_change)
 
 
@@ -129,13 +133,14 @@ def run_flow_blocking(
     modules: Mapping[str, str],
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
+    reuse: Reuse | None = None,
 ) -> Run:
     """Do the same as `run_flow`, from code that cannot await.
 
     Where a loop runs already, as in a notebook, the flow runs on another one in a thread of its
     own; ``on_change`` is called in this thread all the same.
     """
-    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -199,6 +204,7 @@ class _Job:
         parameters: Mapping[str, Any],
         modules: Mapping[str, str],
         server: PrivateServer | None,
+        reuse: Reuse | None,
     ) -> None:
         self.definition = _definition(orchestration, flow)
         _check_names(orchestration, self.definition, parameters)
@@ -208,6 +214,7 @@ class _Job:
         )
         self.options = {node.name: node.options for node in orchestration.operations}
         self.run.runner = orchestration.runner
+        self.run._reuse = reuse
         self.run._files = frozenset(filter(None, map(_file_of, functions.values())))
         self.functions = functions
         self.namespace = namespace
@@ -292,6 +299,8 @@ class _Job:
         self.run.state = state
         self.run.seconds = time.perf_counter() - self._began if self._began else 0.0
         for operation in self.run.operations.values():
+            if state == "done":
+                operation.calls = Calls()
             if operation.state == "pending":
                 operation.state = "not reached"
             elif operation.state in ("running", "retrying"):
@@ -319,8 +328,9 @@ class _Job:
 
     def _results_folder(self) -> Path | None:
         # Prefect writes the exception of a failed flow into its home, whatever it is told. With a
-        # private server that is of no use; only `--cache` asks for results that stay.
+        # private server that is of no use; `--cache` and `--changed` ask for results that stay.
         caches = any(self.options[name].cache for name in self.run.operations)
+        caches = caches or isinstance(self.run._reuse, FromStorage)
         home = self.server.home if self._private and not caches else None
         return home / "results" if home else None
 
@@ -707,9 +717,25 @@ def _noted(
 
     @functools.wraps(function)
     async def noted(*args: Any, **kwargs: Any) -> Any:
-        operation.attempts += 1
-        note("running")
         inputs = signature.bind(*args, **kwargs).arguments
+        found = await run._reuse.find(operation.name, inputs) if run._reuse else None
+        if found is not None:
+            value = found.value
+            operation.reused += 1
+        else:
+            operation.attempts += 1
+            note("running")
+            value = await called(inputs, *args, **kwargs)
+        if run.state == "running":
+            operation.calls.add(inputs, value)
+            if operation.elements is None:
+                operation._inputs, operation._value, operation.error = inputs, value, None
+                note("done" if found is None else "cached")
+            if run._reuse and found is None:
+                await run._reuse.keep(operation.name, inputs, value)
+        return value
+
+    async def called(inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         if operation.elements is not None:  # what becomes of it is told when all have ended
             try:
                 return await call(*args, **kwargs)
@@ -718,7 +744,7 @@ def _noted(
                 raise
         operation._inputs = inputs
         try:
-            value = await call(*args, **kwargs)
+            return await call(*args, **kwargs)
         except Exception as error:
             operation.error = error
             note("retrying" if operation.attempts <= retries else "failed")
@@ -726,10 +752,6 @@ def _noted(
         except BaseException:
             note("running")  # cancelled, or timed out: the hook knows
             raise
-        if run.state == "running":
-            operation._value, operation.error = value, None
-        note("done")
-        return value
 
     return noted
 
@@ -815,7 +837,7 @@ def _watching_maps(run: Run, helpers: Any) -> Iterator[None]:
                 operation.skipped += content is not None
             case "ended":
                 operation._value, operation.error = content, None
-                note("done")
+                note("cached" if content and operation.reused == operation.elements else "done")
             case "failed":
                 operation.error = content
                 note("timed out" if type(content).__name__ == "TaskRunTimeoutError" else "failed")
@@ -847,7 +869,7 @@ def _hooks(operation: OperationRun, run: Run) -> tuple[Callable[..., None], Call
         if run.state == "running" and not operation.has_value:  # it came from Prefect's cache
             operation._value = getattr(state.data, "result", state.data)
             operation.seconds = operation.seconds or 0.0
-            operation.state = "done"
+            operation.state = "cached"
 
     def pulpo_failed(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
         if run.state == "running" and operation.elements is None:

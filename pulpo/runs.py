@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import errors
 from .errors import MissingProgramError, PulpoError, RunError, UnknownNameError, did_you_mean
+from .reuse import Calls, Reuse
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,14 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["OperationFailedError", "OperationRun", "OperationState", "Run", "RunInterrupted"]
 
 OperationState = Literal[
-    "pending", "running", "retrying", "done", "failed", "timed out", "cancelled", "not reached"
-]
+    "pending", "running", "retrying", "done", "cached", "failed", "timed out", "cancelled",
+    "not reached",
+]  # fmt: skip
 RunState = Literal["starting", "running", "done", "failed", "cancelled"]
 
 _NOTHING: Final = object()
-_ENDED = frozenset({"done", "failed", "timed out", "cancelled", "not reached"})
+_ENDED = frozenset({"done", "cached", "failed", "timed out", "cancelled", "not reached"})
 _FAILED = frozenset({"failed", "timed out"})
-_MARKS = {"done": "✓", "failed": "✗", "timed out": "✗", "running": "▸", "retrying": "▸"}
+_MARKS = {
+    "done": "✓",
+    "cached": "✓",
+    "failed": "✗",
+    "timed out": "✗",
+    "running": "▸",
+    "retrying": "▸",
+}
 
 #: How many lines of a run are kept, the last ones.
 _LINES = 20_000
@@ -58,7 +67,11 @@ class OperationRun:
     ended
         How many of the elements have ended, and of these ...
     skipped
-        ... how many had failed and were left out.
+        ... how many had failed and were left out, and ...
+    reused
+        ... for how many the result of an earlier run was taken.
+    calls
+        The calls that it finished, for a run that goes on from here; none of a run that is done.
     """
 
     name: str
@@ -70,8 +83,10 @@ class OperationRun:
     elements: int | None = None
     ended: int = 0
     skipped: int = 0
+    reused: int = 0
     _value: Any = field(default=_NOTHING, repr=False)
     _inputs: Mapping[str, Any] | None = field(default=None, repr=False)
+    calls: Calls = field(default_factory=Calls, repr=False)
 
     @property
     def has_value(self) -> bool:
@@ -100,8 +115,10 @@ class OperationRun:
     def summary(self) -> str:
         """Return the kind and size of the value, or what went wrong, in a few words."""
         if self.has_value:
-            skipped = f" ({self.skipped} of {self.elements} skipped)" if self.skipped else ""
-            return _describe(self._value) + skipped
+            few = self.reused if self.reused < (self.elements or 0) else 0
+            told = [(self.skipped, "skipped"), (few, "cached")]
+            notes = [f"{count} of {self.elements} {what}" for count, what in told if count]
+            return _describe(self._value) + (f" ({', '.join(notes)})" if notes else "")
         return _one_line(self.error) if self.state in _FAILED else ""
 
 
@@ -140,6 +157,7 @@ class Run:
         self.notes: tuple[str, ...] = ()
         self._result: Any = _NOTHING
         self._files: frozenset[str] = frozenset()
+        self._reuse: Reuse | None = None
 
     def __getitem__(self, operation: str) -> Any:
         return self._operation(operation).value
@@ -189,6 +207,12 @@ class Run:
     def not_reached(self) -> list[str]:
         """The operations that were not started, since the run ended before."""
         return [name for name, state in self.states.items() if state == "not reached"]
+
+    @property
+    def is_resumable(self) -> bool:
+        """True when another run can go on from here, with what finished."""
+        of_session = self._draw is not None
+        return of_session and self.runner == "async" and self.state in ("failed", "cancelled")
 
     def graph(self, view: str = "both") -> Picture:
         """Return the picture of the flow with the state that each operation has now.
@@ -331,7 +355,7 @@ class Run:
         if len(every) <= _ROWS:
             return every, 0
         # Python sorts stably: what did not finish first, each part in registration order.
-        kept = sorted(every, key=lambda operation: operation.state == "done")[:_ROWS]
+        kept = sorted(every, key=lambda each: each.state in ("done", "cached"))[:_ROWS]
         names = {operation.name for operation in kept}
         return [operation for operation in every if operation.name in names], len(every) - _ROWS
 
@@ -346,7 +370,7 @@ class Run:
         return "\n".join([f"{self.flow}: {self.state}", *lines, *self._all_notes()])
 
     def _all_notes(self) -> list[str]:
-        notes = [*self.notes]
+        notes = [*self.notes, *(self._reuse.notes if self._reuse else ())]
         if self._printed:
             names = [name for name in self.operations if name in self._printed]
             lines = sum(self._printed.values())
@@ -397,6 +421,8 @@ class OperationFailedError(errors.OperationFailedError):
             return [title]  # the exception is Prefect's, and was raised in Prefect
         if self.run.operations[self.operation]._inputs is not None:
             title += f"\nWhat it was called with: pulpo.last_run().inputs({self.operation!r})"
+        if self.run.is_resumable:
+            title += "\nAfter the fix, '%pulpo run --resume' goes on from there."
         return [*title.split("\n"), *_own_traceback(self._error, self.run._files)]
 
 
@@ -412,7 +438,8 @@ class RunInterrupted(CancelledError, KeyboardInterrupt):
         kept = (
             f"{len(run)} of {len(run.operations)} operations had finished; their results are kept"
         )
-        super().__init__(f"the run of {run.flow} was interrupted. {kept}.")
+        more = ", and '%pulpo run --resume' goes on from there" if run.is_resumable else ""
+        super().__init__(f"the run of {run.flow} was interrupted. {kept}{more}.")
 
     def _render_traceback_(self) -> list[str]:
         return [f"RunInterrupted: {self}"]

@@ -28,7 +28,7 @@ class Room(NamedTuple):
 
 BELOW_SESSION = (
     "errors names models operations registry dataflow plan compiler backends carry checks exports "
-    "loading runner settings reports changes runs prefect_server"
+    "loading runner settings reports changes runs reuse prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
 FRONT_END = "session errors"
@@ -66,11 +66,13 @@ TABLE = {
     # A report is JSON too, and what changed comes as an answer.
     "reports": Room("plan backends errors", "pygments"),
     "changes": Room("backends carry reports"),
-    "runs": Room("errors backends", "pandas"),
+    "runs": Room("errors backends reuse", "pandas"),
+    # What calls gave, by their inputs; Prefect's storage keeps it.
+    "reuse": Room("", "prefect"),
     "run_logs": Room("runs"),
     "prefect_server": Room("errors"),
     "runner": Room(
-        "plan backends runs run_logs prefect_server errors", "prefect pydantic anyio httpx"
+        "plan backends runs run_logs reuse prefect_server errors", "prefect pydantic anyio httpx"
     ),
     "settings": Room("errors", "pydantic pydantic_settings"),
     "session": Room(BELOW_SESSION, "IPython"),

@@ -81,6 +81,7 @@ _RULES = (
             "stale": "stale",
             "running": "busy",
             "done": "good",
+            "cached": "good",
             "failed": "bad",
             "missing": "bad",
         }.items()
