@@ -204,7 +204,7 @@ class _Job:
         parameters: Mapping[str, Any],
         modules: Mapping[str, str],
         server: PrivateServer | None,
-        reuse: Reuse | None,
+        reuse: Reuse | None = None,
     ) -> None:
         self.definition = _definition(orchestration, flow)
         _check_names(orchestration, self.definition, parameters)
@@ -214,6 +214,7 @@ class _Job:
         )
         self.options = {node.name: node.options for node in orchestration.operations}
         self.run.runner = orchestration.runner
+        self.run._plan = orchestration, self.definition
         self.run._reuse = reuse
         self.run._files = frozenset(filter(None, map(_file_of, functions.values())))
         self.functions = functions
@@ -237,7 +238,7 @@ class _Job:
                     await _cancel(task)
                     return self.run
                 seen = [(each.state, each.ended) for each in self.run.operations.values()]
-                now = f"{self.run.state}{seen}"
+                now = f"{self.run.state}{seen}{int(self.run.elapsed())}"  # time is shown, too
                 # A server that is up already answers at once: no need to speak of it.
                 speak = self.run.state != "starting" or time.monotonic() - begun > 1
                 if on_change is not None and speak and now != told and not task.done():

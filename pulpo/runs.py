@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import sys
 import sysconfig
+import time
 import traceback
 from asyncio import CancelledError
 from collections import Counter, deque
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from .backends.render import Picture
+    from .backends.timeline import Timeline
+    from .plan import FlowDefinition, Orchestration
 
 __all__ = ["OperationFailedError", "OperationRun", "OperationState", "Run", "RunInterrupted"]
 
@@ -152,6 +155,7 @@ class Run:
         self._lines: deque[tuple[str, str]] = deque(maxlen=_LINES)
         self._printed: Counter[str] = Counter()
         self._began = 0.0
+        self._plan: tuple[Orchestration, FlowDefinition] | None = None
         self._draw: Callable[..., Picture] | None = None
         self.runner = "async"
         self.notes: tuple[str, ...] = ()
@@ -229,9 +233,52 @@ class Run:
         RunError
             When nobody knows the plan: a run that no session made.
         """
+        return self.picture(self.states, view)
+
+    def picture(
+        self, states: Mapping[str, str], view: str = "both", *, depth: int | None = None
+    ) -> Picture:
+        """Return the picture of the flow with these states; see `graph`.
+
+        ``depth`` is how many levels of names are drawn.
+        """
         if self._draw is None:
             raise RunError(f"this run of {self.flow} is of no session, which would draw it.")
-        return self._draw(view=view, states=self.states)
+        return self._draw(view=view, states=states, depth=depth)
+
+    def timeline(self) -> Timeline:
+        """Return when each operation ran, as bars, with the critical path marked.
+
+        Raises
+        ------
+        RunError
+            When nobody knows the plan: a run that was made by hand.
+        """
+        from .backends.timeline import Bar, Timeline, critical_path
+
+        if self._plan is None:
+            raise RunError(f"this run of {self.flow} has no plan, which would tell what waits.")
+        bars = tuple(
+            Bar(
+                each.name,
+                each.start,
+                each.seconds or 0.0,
+                each.state,
+                "" if each.elements is None else f"{each.ended} of {each.elements}",
+            )
+            for each in self.operations.values()
+            if each.start is not None
+        )
+        return Timeline(
+            flow=self.flow,
+            bars=bars,
+            critical=critical_path(*self._plan, bars),
+            seconds=self.seconds or self.elapsed(),
+        )
+
+    def elapsed(self) -> float:
+        """Return the seconds since the flow started; 0 before."""
+        return time.perf_counter() - self._began if self._began else 0.0
 
     def inputs(self, operation: str) -> dict[str, Any]:
         """Return what an operation was called with, by parameter: the very objects.

@@ -623,8 +623,8 @@ class Session:
         part: Part,
         on_change: Callable[[Run], None] | None,
         *,
-        resume: bool,
-        changed: bool,
+        resume: bool = False,
+        changed: bool = False,
     ) -> _Job:
         from .backends.prefect import blocked_error, generate_modules
         from .backends.render import draw

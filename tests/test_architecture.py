@@ -66,10 +66,11 @@ TABLE = {
     # A report is JSON too, and what changed comes as an answer.
     "reports": Room("plan backends errors", "pygments"),
     "changes": Room("backends carry reports"),
-    "runs": Room("errors backends reuse", "pandas"),
+    "runs": Room("errors plan backends reuse", "pandas"),
     # What calls gave, by their inputs; Prefect's storage keeps it.
     "reuse": Room("", "prefect"),
     "run_logs": Room("runs"),
+    "run_view": Room("runs backends"),
     "prefect_server": Room("errors"),
     "runner": Room(
         "plan backends runs run_logs reuse prefect_server errors", "prefect pydantic anyio httpx"
@@ -82,7 +83,7 @@ TABLE = {
         FRONT_END + " services settings exports loading",
         "typer click rich nbclient nbformat traitlets",
     ),
-    "magics": Room(FRONT_END, "IPython traitlets"),
+    "magics": Room(FRONT_END + " run_view", "IPython traitlets"),
     # The panel says what the session answers in its own HTML, with the pictures of the cells.
     "widgets": Room(
         FRONT_END + " settings plan reports backends", "IPython ipywidgets anywidget traitlets"
