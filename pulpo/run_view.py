@@ -74,7 +74,7 @@ class RunView:
 
     def _bar(self) -> str:
         every = list(self._run.operations.values())
-        failed = sum(each.state in ("failed", "timed out", "cancelled") for each in every)
+        failed = sum(each.state in ("failed", "timed out") for each in every)
         return progress_bar(sum(map(_done, every)) / len(every), failed / len(every))
 
 

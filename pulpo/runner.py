@@ -306,6 +306,8 @@ class _Job:
                 operation.state = "not reached"
             elif operation.state in ("running", "retrying"):
                 operation.state = "cancelled"
+                if operation.start is not None:
+                    operation.seconds = self.run.seconds - operation.start
 
     def _take_blame(self) -> None:
         run = self.run

@@ -390,7 +390,7 @@ class Run:
                 o.name if o.elements is None else f"{o.name} {o.ended}/{o.elements}" for o in busy
             ]
         else:
-            ended -= len(self.not_reached)
+            ended -= sum(state in ("not reached", "cancelled") for state in self.states.values())
             names = self.failed
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         return f"{self.state} {ended}/{len(self.operations)}" + (f": {shown}" if shown else "")

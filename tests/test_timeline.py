@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -149,14 +150,17 @@ def signs(svg: str) -> list[tuple[str, str]]:
     return [(classes.split()[-1], sign) for classes, sign in nodes]
 
 
-def stage(book: Notebook, depth: int | None = None) -> Stage:
+def stage(book: Notebook, **how: Any) -> Stage:
     plan = book.session.plan()
     states = Stage.states([node.name for node in plan.operations])
-    return Stage(draw(plan, "both", flow="main_flow", states=states, depth=depth))
+    return Stage(draw(plan, "both", flow="main_flow", states=states, **how))
 
 
-def test_a_picture_is_coloured_again_without_being_laid_out(book: Notebook) -> None:
-    made = stage(book)
+@pytest.mark.parametrize("links", [{}, {"a.fetch": "#cell", "a.slow": "#other"}])
+def test_a_picture_is_coloured_again_without_being_laid_out(
+    book: Notebook, links: dict[str, str]
+) -> None:
+    made = stage(book, links=links)
     before = made.at({})
     assert set(signs(before)) == {("pending", "")}
     now = made.at(

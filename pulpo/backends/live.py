@@ -15,7 +15,7 @@ __all__ = ["Moment", "Stage", "progress_bar"]
 
 _NODE = re.compile(
     r'<g id="(op|group)-([^"]*)" class="(node [^"]*)"(.*?)'
-    r'(<text [^>]*class="sign">)[^<]*</text></g>',
+    r'(<text [^>]*class="sign">)[^<]*(</text>\s*(?:</a>)?</g>)',
     re.DOTALL,
 )
 _STATES = frozenset({"problem", "stale", "running", "done", "cached", "failed", "cancelled"})
@@ -85,7 +85,8 @@ class Stage:
                 continue
             moment = self._moment(part, moments)
             state = _LIKE.get(moment.state, moment.state)
-            parts += [part.head, f"{part.classes} {state}", part.body, escape(moment.words), _END]
+            parts += [part.head, f"{part.classes} {state}", part.body, escape(moment.words)]
+            parts.append(part.end)
         return "".join(parts)
 
     def _moment(self, part: _Part, moments: Mapping[str, Moment]) -> Moment:
@@ -106,24 +107,21 @@ class _Part(NamedTuple):
     head: str
     classes: str
     body: str
-
-
-_END = "</text></g>"
+    end: str
 
 
 def _split(svg: str) -> list[str | _Part]:
-    svg = re.sub(r"</text>\s*</g>", _END, svg)
     svg = svg.replace('class="pulpo"', 'class="pulpo pulpo-live"', 1)
     svg = svg.replace("</style>", f"{_RULES}</style>", 1)
     parts: list[str | _Part] = []
     last = 0
     for found in _NODE.finditer(svg):
-        kind, ident, classes, rest, sign = found.groups()
+        kind, ident, classes, rest, sign, end = found.groups()
         kept = " ".join(each for each in classes.split() if each not in _STATES)
         name = name_of(html.unescape(ident))
         parts.append(svg[last : found.start()])
         head = f'<g id="{kind}-{ident}" class="'
-        parts.append(_Part(kind == "group", name, head, kept, f'"{rest}{sign}'))
+        parts.append(_Part(kind == "group", name, head, kept, f'"{rest}{sign}', end))
         last = found.end()
     return [*parts, svg[last:]]
 
