@@ -14,6 +14,7 @@ import linecache
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -44,7 +45,7 @@ from .errors import (
 from .plan import FlowDefinition, FromList, FromParameter, Orchestration, Parameter
 from .prefect_server import PrivateServer, shared
 from .reuse import Calls, FromStorage, Reuse
-from .run_logs import kept_logs, speaking
+from .run_logs import Report, Reporter, Reports, kept_logs, speaking
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class _Job:
         self.run.runner = orchestration.runner
         self.run._plan = orchestration, self.definition
         self.run._reuse = reuse
-        self.run._files = frozenset(filter(None, map(_file_of, functions.values())))
+        self.run._functions = tuple(functions.values())
         self.functions = functions
         self.namespace = namespace
         self.parameters = parameters
@@ -224,6 +225,8 @@ class _Job:
         self.server = server or shared()
         self._private = False
         self._began = 0.0
+        self._epoch = 0.0
+        self._reports: Reports | None = None
 
     async def drive(self, on_change: OnChange | None) -> Run:
         """Run, while telling ``on_change`` what changes; see `run_flow`."""
@@ -232,6 +235,7 @@ class _Job:
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=_TICK)
+                self._read_reports()
                 if self._lost_server("running"):
                     # Prefect's client would try to reach it for minutes.
                     self._blame_server(None)
@@ -269,18 +273,20 @@ class _Job:
         loaded = _load(self.modules, self.functions, self.namespace)
         flow = loaded.flows[self.run.flow]
         values = _convert(self.definition, flow, self.parameters, loaded.helpers.Ref)
-        _watch(loaded, self.run)
-        if self.run.runner != "async":
-            vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn)
         url = await self._server_url()
         with (
+            self._workers_reports() as folder,
             _settings(url, self._private, self._results_folder()),
             kept_logs(self.run),
             _watching_maps(self.run, loaded.helpers),
             _in_every_thread(self.run.runner == "process"),
         ):
+            _watch(loaded, self.run, folder, self._read_reports)
+            if folder is not None:
+                vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn)
             self.run.state = "running"
             self._began = self.run._began = time.perf_counter()
+            self._epoch = time.time()
             try:
                 self.run._result = await flow(**values)
             except Exception as error:
@@ -292,6 +298,37 @@ class _Job:
             else:
                 self.run_ended("done")
         self._take_blame()
+
+    @contextmanager
+    def _workers_reports(self) -> Iterator[Path | None]:
+        """Give the folder where operations on workers of this machine write what they say."""
+        if self.run.runner == "async":
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="pulpo-run-", ignore_cleanup_errors=True) as folder:
+            self._reports = Reports(Path(folder))
+            try:
+                yield self._reports.folder
+            finally:
+                self._read_reports()
+
+    def _read_reports(self) -> None:
+        for report in self._reports.new() if self._reports else []:
+            self._note_report(report)
+
+    def _note_report(self, report: Report) -> None:
+        if report.what == "line":
+            self.run.keep_line(report.operation, report.text, level=report.level)
+            return
+        operation = self.run.operations[report.operation]
+        at = report.at - self._epoch
+        if report.what == "ended":
+            operation.seconds = at - (operation.start or 0.0)
+            return
+        operation.attempts += 1
+        operation.start = at if operation.start is None else min(operation.start, at)
+        if operation.state == "pending":
+            operation.state = "running"
 
     def run_ended(self, state: Literal["done", "failed", "cancelled"]) -> None:
         """Give the run, and each operation that has not ended, its last state; once."""
@@ -674,14 +711,15 @@ def _standing_in(package: str, finder: _Finder) -> Iterator[None]:
 # --- States and values ---------------------------------------------------------------------------
 
 
-def _watch(loaded: _Loaded, run: Run) -> None:
-    """Have each task write down in ``run`` what becomes of it."""
+def _watch(loaded: _Loaded, run: Run, folder: Path | None, read: Callable[[], None]) -> None:
+    """Have each task write down in ``run`` what becomes of it, on workers through a folder."""
     for module, name, task in loaded.tasks:
         operation = run.operations.get(task.name)
         if operation is None:
             continue
-        if run.runner != "async":
-            setattr(module, name, _Submitted(task, operation, run))
+        if folder is not None:
+            task.fn = Reporter(task.fn, operation.name, folder)
+            setattr(module, name, _Submitted(task, operation, run, read))
             continue
         # Prefect's own state arrives through hooks; the value by reference only here.
         task.fn = _noted(task.fn, operation, run, task.retries)
@@ -765,42 +803,42 @@ class _Submitted:
     The task itself stays as it is, since it goes to other processes.
     """
 
-    def __init__(self, task: Task[..., Any], operation: OperationRun, run: Run) -> None:
+    def __init__(
+        self, task: Task[..., Any], operation: OperationRun, run: Run, read: Callable[[], None]
+    ) -> None:
         self.name = task.name
         self._task = task
         self._operation = operation
         self._run = run
-        self._note = _Note(operation, run)
+        self._read = read
 
     def submit(self, **arguments: Any) -> Any:
         """Submit the task."""
-        self._operation.attempts += 1
-        self._note("running")
         future = self._task.submit(**arguments)
         given = {name: value for name, value in arguments.items() if name != "wait_for"}
-        future.add_done_callback(functools.partial(self._ended, given))
+        future.add_done_callback(functools.partial(self._ended, given, self._run.elapsed()))
         return future
 
-    def _ended(self, arguments: dict[str, Any], future: Any) -> None:
+    def _ended(self, arguments: dict[str, Any], submitted: float, future: Any) -> None:
         operation = self._operation
         if self._run.state != "running":
             return
         future.wait()  # it has ended, but would ask the server for its state
+        self._read()
         state = future.state
+        if state.is_final() and not operation.attempts:  # a worker that could not tell
+            operation.attempts, operation.start = 1, submitted
+            operation.seconds = self._run.elapsed() - submitted
         if operation.elements is not None:  # what becomes of it is told when all have ended
             if state.is_failed():
                 operation._inputs = operation._inputs or arguments
             return
-        operation._inputs = arguments
         if state.is_completed():
-            operation._value = future.result()
-            self._note("done")
+            operation._inputs, operation._value = arguments, future.result()
+            operation.state = "done"
         elif state.is_final():
-            operation.error = future.result(raise_on_failure=False)
-            self._note("timed out" if state.name == "TimedOut" else "failed")
-        else:  # something that it needs has failed
-            operation.state, operation.seconds, operation.attempts = "pending", None, 0
-            operation.start = operation._inputs = None
+            operation._inputs, operation.error = arguments, future.result(raise_on_failure=False)
+            operation.state = "timed out" if state.name == "TimedOut" else "failed"
 
 
 class _AtHome:
@@ -987,8 +1025,3 @@ def _in_every_thread(needed: bool) -> Iterator[None]:
         yield
     finally:
         context.GLOBAL_SETTINGS_CONTEXT = before
-
-
-def _file_of(function: Callable[..., Any]) -> str | None:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return code.co_filename if code is not None else None
