@@ -232,8 +232,11 @@ def run_command(
     only: Only = None,
     flat: Flat = False,
     runner: Where = "async",
+    engine: Annotated[
+        str, typer.Option("--engine", help="prefect, or local: the same, without Prefect.")
+    ] = "prefect",
 ) -> None:
-    """Run a flow of SOURCE on Prefect, and print what each operation did and the result."""
+    """Run a flow of SOURCE, and print what each operation did and the result."""
     parameters = {}
     for word in param or []:
         name, equals, value = word.partition("=")
@@ -241,7 +244,7 @@ def run_command(
             raise UsageError(f"--param takes NAME=VALUE, not {word!r}.")
         parameters[name] = value
     part = _part(upto, from_, only, flat=flat, runner=runner)
-    _on(sources, "run", flow=flow, part=part, parameters=parameters)
+    _on(sources, "run", flow=flow, part=part, parameters=parameters, engine=engine)
 
 
 @app.command("graph")
@@ -445,7 +448,8 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
             )
             print(exported, file=sys.stderr if options["as_json"] else sys.stdout)
         return
-    run = session.run(options["flow"], options["parameters"], **part)
+    engine = options["engine"]
+    run = session.run(options["flow"], options["parameters"], engine=engine, **part)
     print(run)
     run.raise_for_failure()
     if run.result is not None:

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TextIO
 
 from .runs import Run
@@ -38,21 +38,25 @@ class _ToRun(logging.Handler):
 
 
 class _Speaker:
-    """One call of an operation: what it prints, line by line."""
+    """One call of an operation: what it prints, line by line, while it is entered."""
 
     def __init__(self, run: Run, operation: str) -> None:
         self.run = run
         self.operation = operation
         self._begun = ""
 
+    def __enter__(self) -> None:
+        self._token = _speaker.set(self)
+
+    def __exit__(self, *_error: object) -> None:
+        _speaker.reset(self._token)
+        if self._begun:
+            self.write("\n")
+
     def write(self, text: str) -> None:
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
             self.run.keep_line(self.operation, line.rpartition("\r")[2])
-
-    def end(self) -> None:
-        if self._begun:
-            self.write("\n")
 
 
 class _Output:
@@ -114,13 +118,6 @@ def kept_logs(run: Run) -> Iterator[None]:
                     sys.stdout = sys.stdout._stream
 
 
-@contextmanager
-def speaking(run: Run, operation: str) -> Iterator[None]:
+def speaking(run: Run, operation: str) -> AbstractContextManager[None]:
     """Take what is printed here, and in threads that have this context, for the operation's."""
-    speaker = _Speaker(run, operation)
-    token = _speaker.set(speaker)
-    try:
-        yield
-    finally:
-        _speaker.reset(token)
-        speaker.end()
+    return _Speaker(run, operation)

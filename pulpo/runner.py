@@ -41,7 +41,7 @@ from .errors import (
     UsageError,
     did_you_mean,
 )
-from .plan import FlowDefinition, FromList, FromParameter, Orchestration, Parameter
+from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 from .prefect_server import PrivateServer, shared
 from .run_logs import kept_logs, speaking
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
@@ -85,6 +85,7 @@ async def run_flow(
     modules: Mapping[str, str],
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
+    engine: Engine = "prefect",
 ) -> Run:
     """Run ``flow`` on the running event loop and return what came of it.
 
@@ -105,6 +106,8 @@ async def run_flow(
         Called with the run at most ten times a second, and once when it has ended.
     server
         The private server to use where none is configured; the process's own by default.
+    engine
+        ``"local"`` runs the same plan without Prefect, its functions called from `backends.local`.
 
     Raises
     ------
@@ -116,6 +119,7 @@ async def run_flow(
         When the run was cancelled; it carries the run.
     """
     job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    job.engine = engine
     return await job.drive(on_change)
 
 
@@ -129,6 +133,7 @@ def run_flow_blocking(
     modules: Mapping[str, str],
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
+    engine: Engine = "prefect",
 ) -> Run:
     """Do the same as `run_flow`, from code that cannot await.
 
@@ -136,6 +141,7 @@ def run_flow_blocking(
     own; ``on_change`` is called in this thread all the same.
     """
     job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    job.engine = engine
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -206,6 +212,8 @@ class _Job:
         self.run = Run(
             flow, [node.name for node in orchestration.operations if node.name in covers]
         )
+        self.engine: Engine = "prefect"
+        self.plan = orchestration
         self.options = {node.name: node.options for node in orchestration.operations}
         self.run.runner = orchestration.runner
         self.run._files = frozenset(filter(None, map(_file_of, functions.values())))
@@ -250,7 +258,7 @@ class _Job:
 
     async def _execute(self) -> None:
         try:
-            await self._run_on_prefect()
+            await (self._run_locally() if self.engine == "local" else self._run_on_prefect())
         except Exception as error:  # nothing has run
             self.run.error = error
             self.run_ended("failed")
@@ -260,7 +268,8 @@ class _Job:
         await _aside(_import_prefect)
         loaded = _load(self.modules, self.functions, self.namespace)
         flow = loaded.flows[self.run.flow]
-        values = _convert(self.definition, flow, self.parameters, loaded.helpers.Ref)
+        annotations = inspect.get_annotations(flow.fn)
+        values = _convert(self.definition, annotations, self.parameters, loaded.helpers.Ref)
         _watch(loaded, self.run)
         if self.run.runner != "async":
             vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn)
@@ -271,18 +280,27 @@ class _Job:
             _watching_maps(self.run, loaded.helpers),
             _in_every_thread(self.run.runner == "process"),
         ):
-            self.run.state = "running"
-            self._began = self.run._began = time.perf_counter()
-            try:
-                self.run._result = await flow(**values)
-            except Exception as error:
-                self.run.error = error
-                self.run_ended("failed")
-            except BaseException:
-                self.run_ended("cancelled")
-                raise
-            else:
-                self.run_ended("done")
+            await self._to_its_end(flow(**values))
+
+    async def _run_locally(self) -> None:
+        from .local_runs import run_locally
+
+        values = _all_values(self.definition, self.functions, self.namespace, self.parameters)
+        await self._to_its_end(run_locally(self.run, self.plan, self.functions, values))
+
+    async def _to_its_end(self, call: Awaitable[Any]) -> None:
+        self.run.state = "running"
+        self._began = self.run._began = time.perf_counter()
+        try:
+            self.run._result = await call
+        except Exception as error:
+            self.run.error = error
+            self.run_ended("failed")
+        except BaseException:
+            self.run_ended("cancelled")
+            raise
+        else:
+            self.run_ended("done")
         self._take_blame()
 
     def run_ended(self, state: Literal["done", "failed", "cancelled"]) -> None:
@@ -452,12 +470,11 @@ def _list(names: Sequence[str]) -> str:
 
 def _convert(
     definition: FlowDefinition,
-    flow: Flow[..., Any],
+    annotations: Mapping[str, Any],
     given: Mapping[str, Any],
     by_reference: Callable[[Any], Any],
 ) -> dict[str, Any]:
     """Return the values as the flow takes them, so that Prefect finds nothing to complain about."""
-    annotations: dict[str, Any] = dict(inspect.get_annotations(flow.fn))
     values: dict[str, Any] = {}
     for parameter in definition.parameters:
         if parameter.name not in given:
@@ -472,6 +489,43 @@ def _convert(
             value = _as_type(definition.name, parameter, inner, value)
         values[parameter.name] = by_reference(value)
     return values
+
+
+def _all_values(
+    definition: FlowDefinition,
+    functions: Mapping[str, Callable[..., Any]],
+    namespace: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the value of every parameter, as Prefect passes them on."""
+    names = _Operations("operations", functions, namespace)
+    values = dict(given)
+    types: dict[str, Any] = {}
+    for parameter in definition.parameters:
+        name, default = parameter.name, parameter.default
+        types[name] = _evaluated(definition, parameter.annotation, names)
+        if default is not None:
+            values.setdefault(name, _evaluated(definition, default, names))
+            if default.text == "None" and values[name] is None:
+                types[name] = Any  # it is one of its values, whatever the annotation says
+    return _convert(definition, types, values, lambda value: value)
+
+
+def _evaluated(definition: FlowDefinition, text: Text | None, operations: _Operations) -> Any:
+    """Return what the user's own expression means; without one it is any type."""
+    if text is None:
+        return Any
+    try:
+        scope = {
+            name: getattr(importlib.import_module(module) if module else operations, name)
+            for name, module in text.names
+        }
+        return eval(text.text, scope)
+    except Exception as error:
+        raise RunError(
+            f"{text.text!r}, of a parameter of {definition.name}, has no meaning any more: "
+            f"{error}. Run the cell that defines it again."
+        ) from error
 
 
 def _as_type(flow: str, parameter: Parameter, annotation: Any, value: Any) -> Any:

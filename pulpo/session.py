@@ -37,7 +37,7 @@ from .operations import (
     make_operation,
     options_from_flags,
 )
-from .plan import Runner
+from .plan import Engine, Runner
 from .registry import OperationRegistry, default_registry
 
 if TYPE_CHECKING:
@@ -61,10 +61,13 @@ if TYPE_CHECKING:
     )
     from .runs import Run
 
-__all__ = ["RUNNERS", "Part", "Session", "current"]
+__all__ = ["ENGINES", "RUNNERS", "Part", "Session", "current"]
+
 
 #: Where operations may run.
 RUNNERS: tuple[str, ...] = get_args(Runner)
+#: What may run them.
+ENGINES: tuple[str, ...] = get_args(Engine)
 
 
 class Part(TypedDict, total=False):
@@ -550,9 +553,10 @@ class Session:
         parameters: Mapping[str, Any] | None = None,
         *,
         on_change: Callable[[Run], None] | None = None,
+        engine: Engine = "prefect",
         **part: Unpack[Part],
     ) -> Run:
-        """Run a flow on Prefect, in this process, and return its results.
+        """Run a flow in this process, on Prefect or without, and return its results.
 
         What it takes from operations outside of it comes from ``parameters``, else from an
         earlier run (see `Run.notes`) unless that is stale.
@@ -565,6 +569,9 @@ class Session:
             Values by the name of the flow parameter. Text is converted to the parameter's type.
         on_change
             Called with the run at most ten times a second, and once at the end.
+        engine
+            One of `ENGINES`. ``"local"`` runs the same plan, with the same results, without
+            Prefect: nothing is imported or started for it, and nothing of it is stored.
 
         Raises
         ------
@@ -573,7 +580,7 @@ class Session:
         """
         from . import runner
 
-        job = self._job(flow, parameters, part, on_change)
+        job = self._job(flow, parameters, part, on_change, engine)
         return runner.run_flow_blocking(*job.positional(), **job.options())
 
     async def arun(
@@ -582,12 +589,13 @@ class Session:
         parameters: Mapping[str, Any] | None = None,
         *,
         on_change: Callable[[Run], None] | None = None,
+        engine: Engine = "prefect",
         **part: Unpack[Part],
     ) -> Run:
         """Do the same as `run`, on the event loop that awaits this."""
         from . import runner
 
-        job = self._job(flow, parameters, part, on_change)
+        job = self._job(flow, parameters, part, on_change, engine)
         return await runner.run_flow(*job.positional(), **job.options())
 
     def _job(
@@ -596,10 +604,12 @@ class Session:
         parameters: Mapping[str, Any] | None,
         part: Part,
         on_change: Callable[[Run], None] | None,
+        engine: Engine,
     ) -> _Job:
         from .backends.prefect import blocked_error, generate_modules
         from .backends.render import draw
 
+        _check_engine(engine, part)
         plan = self.part(part)
         chosen = self.flow(flow, plan)
         if chosen.blocked:
@@ -617,6 +627,8 @@ class Session:
         operations = {operation.name: operation for operation in self.operations}
         declared = {name: self.registry.get(name) for name in operations}
         cached = [node.name for node in plan.operations if node.options.cache is not None]
+        if engine == "local":
+            cached, notes = [], (*notes, *_not_local(plan, chosen))
         functions = _Functions({n: o.function for n, o in operations.items() if o.function})
         for name in [name for name in cached if name in chosen.covers]:
             functions.codes[name], note = self._code_of(name)
@@ -641,8 +653,9 @@ class Session:
             functions=functions,
             namespace=self.namespace,
             parameters=given,
-            modules=generate_modules(plan),
+            modules=generate_modules(plan) if engine == "prefect" else {},
             on_change=changed,
+            engine=engine,
         )
 
     def _code_of(self, name: str) -> tuple[str, tuple[str, ...]]:
@@ -1202,12 +1215,13 @@ class _Job:
     parameters: dict[str, Any]
     modules: dict[str, str]
     on_change: Callable[[Run], None]
+    engine: Engine
 
     def positional(self) -> tuple[Any, ...]:
         return self.plan, self.flow, self.functions, self.namespace, self.parameters
 
     def options(self) -> dict[str, Any]:
-        return {"modules": self.modules, "on_change": self.on_change}
+        return {"modules": self.modules, "on_change": self.on_change, "engine": self.engine}
 
 
 class _Piece(NamedTuple):
@@ -1266,6 +1280,27 @@ _NO_OPERATIONS = (
 
 def _task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name not in ("inputs", "outputs")}
+
+
+def _check_engine(engine: Engine, part: Part) -> None:
+    if engine not in ENGINES:
+        hint = did_you_mean(str(engine), ENGINES)
+        raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {engine!r}.{hint}")
+    runner = part.get("runner", "async")
+    if engine == "local" and runner != "async":
+        raise UsageError(
+            f"--runner {runner} is a task runner of Prefect's, and --engine local runs without "
+            "Prefect: leave one of them out."
+        )
+
+
+def _not_local(plan: Orchestration, flow: FlowDefinition) -> Iterator[str]:
+    """Say which flags of a flow's operations mean nothing without Prefect."""
+    nodes = [node for node in plan.operations if node.name in flow.covers]
+    if names := [node.name for node in nodes if node.options.cache is not None]:
+        yield f"{_some(names)}: not looked up in the cache, which is Prefect's (--engine local)"
+    if names := [node.name for node in nodes if node.options.strategy == "process"]:
+        yield f"{_some(names)}: in a thread, not in a process of its own (--engine local)"
 
 
 def _selection(part: Part) -> Selection | None:

@@ -68,9 +68,12 @@ TABLE = {
     "changes": Room("backends carry reports"),
     "runs": Room("errors backends", "pandas"),
     "run_logs": Room("runs"),
+    # How the engine without Prefect, which knows of plans and functions alone, tells its run.
+    "local_runs": Room("plan backends runs run_logs errors"),
     "prefect_server": Room("errors"),
     "runner": Room(
-        "plan backends runs run_logs prefect_server errors", "prefect pydantic anyio httpx"
+        "plan backends runs run_logs local_runs prefect_server errors",
+        "prefect pydantic anyio httpx",
     ),
     "settings": Room("errors", "pydantic pydantic_settings"),
     "session": Room(BELOW_SESSION, "IPython"),

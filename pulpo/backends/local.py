@@ -20,13 +20,12 @@ import ctypes
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any, Final, NamedTuple, Protocol
 
 from ..plan import (
-    FlowDefinition,
     FromList,
     FromParameter,
     FromResult,
@@ -54,10 +53,10 @@ class Watcher(Protocol):
     def done(self, operation: str, value: Any) -> None:
         """Note what it gave; of many elements: what all of them gave."""
 
-    def failed(self, operation: str, error: BaseException, *, timed_out: bool) -> None:
+    def failed(self, operation: str, error: Exception, *, timed_out: bool) -> None:
         """Note that it failed for good."""
 
-    def retrying(self, operation: str, error: BaseException) -> None:
+    def retrying(self, operation: str, error: Exception) -> None:
         """Note that a call failed and that another one follows."""
 
     def many(self, operation: str, count: int) -> None:
@@ -67,7 +66,7 @@ class Watcher(Protocol):
         self,
         operation: str,
         given: Mapping[str, Any],
-        error: BaseException | None,
+        error: Exception | None,
         *,
         skipped: bool,
     ) -> None:
@@ -98,7 +97,7 @@ async def run_flow(
 
     Raises
     ------
-    BaseException
+    Exception
         What the first operation that failed raised, when all others have ended.
     """
     network = _Network(orchestration, flow)
@@ -109,10 +108,13 @@ class Interrupted(BaseException):
     """Raised inside a sync operation that was cancelled or has taken too long."""
 
 
-def exit_error(leaving: SystemExit) -> RuntimeError:
-    """Return what is raised for ``sys.exit`` in an operation, which would end the whole process."""
+def exit_error(leaving: BaseException) -> Exception:
+    """Return what is raised instead of what would end more than the operation: ``sys.exit``."""
+    what = f"raised {leaving!r}"
+    if isinstance(leaving, SystemExit):
+        what = f"called sys.exit({leaving.code!r})"
     error = RuntimeError(
-        f"the operation called sys.exit({leaving.code!r}), which would end the whole process. "
+        f"the operation {what}, which would end the whole process. "
         "Return instead, or raise an exception."
     )
     return error.with_traceback(leaving.__traceback__)
@@ -150,31 +152,47 @@ _NONE: Final = 0
 class _Job:
     """One operation: where its arguments come from, and where its result goes."""
 
-    __slots__ = ("keywords", "mapped", "node", "place", "ports", "variadic")
+    __slots__ = (
+        "is_async", "is_plain", "keywords", "mapped", "name", "node", "options", "place", "ports",
+        "variadic",
+    )  # fmt: skip
 
     def __init__(self, node: Node, place: int, sources: Mapping[str, _From]) -> None:
         self.node = node
+        self.name = node.name
+        self.options = node.options
+        self.is_async = node.is_async
         self.place = place
-        self.ports = [(port.name, sources[port.name]) for port in node.ports]
-        self.keywords = frozenset(port.name for port in node.ports if port.passing == "keyword")
-        self.variadic = next((p.name for p in node.ports if p.passing == "variadic"), None)
-        self.mapped = frozenset(port.name for port in node.ports if port.mapped)
+        self.ports: list[tuple[str, _From]] = []
+        self.keywords: list[str] = []
+        self.mapped: list[str] = []
+        self.variadic = ""
+        for port in node.ports:
+            self.ports.append((port.name, sources[port.name]))
+            if port.passing == "keyword":
+                self.keywords.append(port.name)
+            elif port.passing == "variadic":
+                self.variadic = port.name
+            if port.mapped:
+                self.mapped.append(port.name)
+        self.is_plain = not self.keywords and not self.variadic
 
     def given(self, values: list[Any]) -> dict[str, Any]:
         """Return the arguments, in the order of the parameters."""
-        return {name: _taken(source, values) for name, source in self.ports}
+        return {
+            name: values[source] if type(source) is int else _taken(source, values)
+            for name, source in self.ports
+        }
 
     def passed(self, given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments as Python wants them: by position, and by keyword."""
-        if not self.keywords and self.variadic is None:
-            return [*given.values()], {}
         args: list[Any] = []
         for name, value in given.items():
             if name == self.variadic:
                 args += value
             elif name not in self.keywords:
                 args.append(value)
-        return args, {name: given[name] for name in given if name in self.keywords}
+        return args, {name: given[name] for name in self.keywords}
 
 
 @dataclass(slots=True)
@@ -202,18 +220,17 @@ class _Network:
         self.size = 1 + len(self.parameters)
         self.results = {each: self._new_place() for each in self.flow.covers}
         self.begin, self.end = self._pair()
-        todo: list[tuple[FlowDefinition, int, int, dict[str, _From]]] = [
-            (self.flow, self.begin, self.end, dict(self.parameters))
-        ]
+        scope: dict[str, _From] = dict(self.parameters)
+        todo = [(self.flow, self.begin, self.end, scope)]
         while todo:  # a nest may be deeper than Python's stack
             flow, begin, end, scope = todo.pop()
             ended: dict[str, int] = {}
+            children = self.ends[end].children
             for step in flow.steps:
                 first, last = self._step(step, scope)
                 ended[step.target] = last
-                self.ends[end].children.append(last)
-                needs = {ended[name] for name in _needs(step)} or {begin}
-                for other in needs:
+                children.append(last)
+                for other in {ended[name] for name in _needs(step)} or (begin,):
                     self._edge(other, first)
                 self._edge(last, end)
                 if step.kind == "flow":
@@ -273,14 +290,16 @@ class _Network:
         return _Joined(items, source.many, source.optional)
 
 
-def _needs(step: Step) -> Iterator[str]:
-    """Give the steps of the same flow that a step waits for."""
-    yield from step.after
+def _needs(step: Step) -> list[str]:
+    """Return the steps of the same flow that a step waits for."""
+    found = [*step.after]
     for argument in step.arguments:
         source = argument.source
-        for item in source.items if isinstance(source, FromList) else (source,):
-            if isinstance(item, FromResult):
-                yield item.step
+        if isinstance(source, FromResult):
+            found.append(source.step)
+        elif isinstance(source, FromList):
+            found += [item.step for item in source.items if isinstance(item, FromResult)]
+    return found
 
 
 def _taken(source: _From, values: list[Any]) -> Any:
@@ -344,7 +363,7 @@ class _Many:
 class _Failed(NamedTuple):
     """Stands among results for an element that failed."""
 
-    error: BaseException
+    error: Exception
     late: bool
 
 
@@ -386,7 +405,7 @@ class _Execution:
         for name, place in network.parameters.items():
             self.values[place] = parameters[name]
         self.missing = list(network.missing)
-        self.errors: dict[int, BaseException] = {}
+        self.errors: dict[int, Exception] = {}
         self.lost: set[int] = set()
         #: Sync calls that may start, and async ones.
         self.queue: deque[_Call] = deque()
@@ -445,7 +464,7 @@ class _Execution:
 
     # - what follows from what: all of it under the lock -
 
-    def _settle(self, node: int, error: BaseException | None = None) -> None:
+    def _settle(self, node: int, error: Exception | None = None) -> None:
         """Take a node as ended, and start what waited for nothing else."""
         network, missing = self.network, self.missing
         todo = [(node, error)]
@@ -479,13 +498,13 @@ class _Execution:
             return error
         return None
 
-    def _error_of(self, group: _Group) -> BaseException | None:
+    def _error_of(self, group: _Group) -> Exception | None:
         """Return the first failure of a flow that has ended, which tells of the others."""
         nodes = [node for node in (group.begin, *group.children) if node in self.errors]
         failures = [error for node in nodes if (error := self.errors[node]) is not _LOST]
         return _first(failures) if failures else (_LOST if nodes else None)
 
-    def _finish(self, error: BaseException | None = None) -> None:
+    def _finish(self, error: Exception | None = None) -> None:
         if self.over.done():
             return
         if error is None:
@@ -495,7 +514,7 @@ class _Execution:
 
     def _start(self, call: _Call) -> None:
         """Let a call begin as soon as somebody can make it."""
-        if not call.job.node.is_async:
+        if not call.job.is_async:
             self.queue.append(call)
             return
         self.awaited.append(call)
@@ -517,11 +536,11 @@ class _Execution:
                 return False
         call.attempts += 1
         if self.watcher is not None:
-            self.watcher.called(call.job.node.name, call.given)
+            self.watcher.called(call.job.name, call.given)
         return True
 
     def _ended(
-        self, call: _Call, value: Any, error: BaseException | None, *, late: bool = False
+        self, call: _Call, value: Any, error: Exception | None, *, late: bool = False
     ) -> None:
         """Note what a call came to; ``late`` says that it took too long."""
         call.worker = None
@@ -530,10 +549,10 @@ class _Execution:
             call.timer = None
         if self.is_over:
             return
-        options = call.job.node.options
-        if isinstance(error, Exception) and call.attempts <= options.retries:
+        options = call.job.options
+        if error is not None and call.attempts <= options.retries:
             if self.watcher is not None:
-                self.watcher.retrying(call.job.node.name, error)
+                self.watcher.retrying(call.job.name, error)
             if options.retry_delay:
                 self._at_home(self.loop.call_later, options.retry_delay, self._again, call)
             else:
@@ -554,12 +573,12 @@ class _Execution:
     def _job_done(self, call: _Call, value: Any) -> None:
         self.values[call.job.place] = value
         if self.watcher is not None:
-            self.watcher.done(call.job.node.name, value)
+            self.watcher.done(call.job.name, value)
         self._settle(call.number)
 
-    def _job_failed(self, call: _Call, error: BaseException, late: bool) -> None:
+    def _job_failed(self, call: _Call, error: Exception, late: bool) -> None:
         if self.watcher is not None:
-            self.watcher.failed(call.job.node.name, error, timed_out=late)
+            self.watcher.failed(call.job.name, error, timed_out=late)
         self._settle(call.number, error)
 
     # - once per element -
@@ -580,14 +599,14 @@ class _Execution:
             many.begun += 1
 
     def _element_ended(
-        self, call: _Call, many: _Many, value: Any, error: BaseException | None, late: bool
+        self, call: _Call, many: _Many, value: Any, error: Exception | None, late: bool
     ) -> None:
         node, given = call.job.node, call.given or {}
-        if isinstance(error, Exception):
+        if error is not None:
             at = f"element {call.element + 1} of {len(many.rows)}"
             error.add_note(f"{node.name} was at {at}: {_brief(given, call.job.mapped)}")
         if self.watcher is not None:
-            skipped = node.options.on_element_error == "skip" and isinstance(error, Exception)
+            skipped = error is not None and node.options.on_element_error == "skip"
             self.watcher.element(node.name, given, error, skipped=skipped)
         many.results[call.element] = value if error is None else _Failed(error, late)
         many.left -= 1
@@ -598,9 +617,7 @@ class _Execution:
     def _many_ended(self, call: _Call, many: _Many) -> None:
         node = call.job.node
         failed = [each for each in many.results if isinstance(each, _Failed)]
-        if node.options.on_element_error == "skip":
-            failed = [each for each in failed if not isinstance(each.error, Exception)]
-        if failed:
+        if failed and node.options.on_element_error == "fail":
             self._job_failed(call, _first([each.error for each in failed]), failed[0].late)
             return
         try:
@@ -634,7 +651,7 @@ class _Execution:
     async def _awaiting(self, call: _Call, given: Coroutine[Any, Any, Any] | None) -> None:
         node = call.job.node
         value: Any = None
-        error: BaseException | None = None
+        error: Exception | None = None
         limit = asyncio.timeout(node.options.timeout)
         try:
             async with limit:
@@ -645,10 +662,10 @@ class _Execution:
                     value = await given
         except SystemExit as leaving:
             error = exit_error(leaving)
-        except asyncio.CancelledError as caught:
+        except asyncio.CancelledError as leaving:
             if self.is_over:
                 raise
-            error = caught
+            error = exit_error(leaving)
         except Exception as caught:
             error = _too_long(node) if limit.expired() else caught
         with self.lock:
@@ -720,7 +737,7 @@ class _Execution:
         except BaseException as broken:
             self._at_home(self._finish, broken)
 
-    def _next(self, worker: _Worker, value: Any, error: BaseException | None) -> _Call | None:
+    def _next(self, worker: _Worker, value: Any, error: Exception | None) -> _Call | None:
         """Note what the thread's last call came to, and return the next one; None at the end."""
         call, worker.call = worker.call, None
         if call is not None and type(value) is CoroutineType:
@@ -743,17 +760,21 @@ class _Execution:
                 worker.call, call.worker = call, worker
                 return call
 
-    def _called(self, call: _Call) -> tuple[Any, BaseException | None]:
-        node = call.job.node
-        if node.options.timeout is not None:
-            self._at_home(self._limit, call, call.attempts, node.options.timeout)
+    def _called(self, call: _Call) -> tuple[Any, Exception | None]:
+        job = call.job
+        if job.options.timeout is not None:
+            self._at_home(self._limit, call, call.attempts, job.options.timeout)
+        run, given = self.context.copy().run, call.given or {}
         try:
-            args, kwargs = call.job.passed(call.given or {})
-            return self.context.copy().run(self.functions[node.name], *args, **kwargs), None
-        except SystemExit as leaving:
-            return None, exit_error(leaving)
-        except BaseException as error:
+            function = self.functions[job.name]
+            if job.is_plain:
+                return run(function, *given.values()), None
+            args, kwargs = job.passed(given)
+            return run(function, *args, **kwargs), None
+        except Exception as error:
             return None, error
+        except BaseException as leaving:
+            return None, exit_error(leaving)
 
     def _limit(self, call: _Call, attempt: int, seconds: float) -> None:
         with self.lock:
@@ -836,7 +857,7 @@ def _flattened(lists: Sequence[Any]) -> list[Any]:
     return list(itertools.chain.from_iterable(_sequence(each, why) for each in lists))
 
 
-def _first(failures: Sequence[BaseException]) -> BaseException:
+def _first(failures: Sequence[Exception]) -> Exception:
     """Return the first failure, with notes of the others."""
     for failure in failures[1:4]:
         failures[0].add_note(f"Another one of the same flow failed too: {failure!r}")
@@ -845,7 +866,7 @@ def _first(failures: Sequence[BaseException]) -> BaseException:
     return failures[0]
 
 
-def _brief(row: Mapping[str, Any], keys: frozenset[str]) -> str:
+def _brief(row: Mapping[str, Any], keys: Sequence[str]) -> str:
     told = []
     for key in row:
         if key in keys:

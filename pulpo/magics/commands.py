@@ -15,7 +15,7 @@ from IPython.core.getipython import get_ipython
 from IPython.utils.capture import capture_output
 
 from ..errors import BlockedFlowError, UnknownNameError, UsageError, did_you_mean
-from ..session import RUNNERS, Part, Session
+from ..session import ENGINES, RUNNERS, Part, Session
 from .arguments import HelpRequested, Parser, split, whole
 from .progress import ProgressLine, show
 
@@ -176,7 +176,13 @@ def _graph(session: Session, arguments: argparse.Namespace) -> Any:
 
 def _run(session: Session, arguments: argparse.Namespace) -> Any:
     given = parameters_of(session, arguments.param)
-    run = session.run(arguments.flow, given, on_change=_progress(), **_part(arguments))
+    run = session.run(
+        arguments.flow,
+        given,
+        on_change=_progress(),
+        engine=arguments.engine,
+        **_part(arguments),
+    )
     run.raise_for_failure()
     return run
 
@@ -184,7 +190,13 @@ def _run(session: Session, arguments: argparse.Namespace) -> Any:
 async def arun(session: Session, arguments: argparse.Namespace) -> Any:
     """Do what ``%pulpo run`` does, on the running event loop."""
     given = parameters_of(session, arguments.param)
-    run = await session.arun(arguments.flow, given, on_change=_progress(), **_part(arguments))
+    run = await session.arun(
+        arguments.flow,
+        given,
+        on_change=_progress(),
+        engine=arguments.engine,
+        **_part(arguments),
+    )
     run.raise_for_failure()
     return run
 
@@ -320,6 +332,9 @@ def _add_run(parser: Parser) -> None:
         action="append",
         metavar="NAME=VALUE",
         help="a flow parameter; NAME=@variable gives an object of the notebook",
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="prefect", help="local: the same, without Prefect"
     )
     _selection(parser)
     _shape(parser)
