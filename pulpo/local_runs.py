@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import Any
 
 from .backends import local
 from .plan import Orchestration
 from .run_logs import kept_logs, speaking
-from .runs import OperationState, Run
+from .runs import OperationRun, OperationState, Run
 
 __all__ = ["run_locally"]
 
@@ -29,33 +29,18 @@ async def run_locally(
     Exception
         That of the first operation that failed.
     """
-    spoken = _Spoken(run, functions)
+    spoken = {name: functools.partial(_call, run, functions, name) for name in run.operations}
     with kept_logs(run):
         return await local.run_flow(
             orchestration, run.flow, spoken, parameters, watcher=_Notes(run)
         )
 
 
-class _Spoken(Mapping[str, Callable[..., Any]]):
-    """The operations, with what they print kept in the run."""
-
-    def __init__(self, run: Run, functions: Mapping[str, Callable[..., Any]]) -> None:
-        self._run = run
-        self._functions = functions
-
-    def __getitem__(self, name: str) -> Callable[..., Any]:
-        return functools.partial(_call, self._run, name, self._functions[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._functions)
-
-    def __len__(self) -> int:
-        return len(self._functions)
-
-
-def _call(run: Run, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _call(
+    run: Run, functions: Mapping[str, Callable[..., Any]], name: str, /, *args: Any, **kwargs: Any
+) -> Any:
     with speaking(run, name):
-        given = function(*args, **kwargs)
+        given = functions[name](*args, **kwargs)
     return _later(run, name, given) if type(given) is CoroutineType else given
 
 
@@ -69,53 +54,55 @@ class _Notes(local.Watcher):
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._operations = run.operations
 
     def called(self, operation: str, given: Mapping[str, Any]) -> None:
-        if self._run.state != "running":
-            return
-        noted = self._run.operations[operation]
-        noted.attempts += 1
-        if noted.elements is None:
-            noted._inputs = given
-            self._note(operation, "running")
+        noted = self._operations[operation]
+        if self._run.state == "running":
+            noted.attempts += 1
+            if noted.elements is None:
+                noted._inputs = given
+                self._note(noted, "running")
 
     def done(self, operation: str, value: Any) -> None:
+        noted = self._operations[operation]
         if self._run.state == "running":
-            noted = self._run.operations[operation]
             noted._value, noted.error = value, None
-            self._note(operation, "done")
+            self._note(noted, "done")
 
     def failed(self, operation: str, error: Exception, *, timed_out: bool) -> None:
+        noted = self._operations[operation]
         if self._run.state == "running":
-            self._run.operations[operation].error = error
-            self._note(operation, "timed out" if timed_out else "failed")
+            noted.error = error
+            self._note(noted, "timed out" if timed_out else "failed")
 
     def retrying(self, operation: str, error: Exception) -> None:
-        if self._run.state == "running" and self._run.operations[operation].elements is None:
-            self._run.operations[operation].error = error
-            self._note(operation, "retrying")
+        noted = self._operations[operation]
+        if self._run.state == "running" and noted.elements is None:
+            noted.error = error
+            self._note(noted, "retrying")
 
     def many(self, operation: str, count: int) -> None:
+        noted = self._operations[operation]
         if self._run.state == "running":
-            self._run.operations[operation].elements = count
-            self._note(operation, "running")
+            noted.elements = count
+            self._note(noted, "running")
 
     def element(
         self, operation: str, given: Mapping[str, Any], error: Exception | None, *, skipped: bool
     ) -> None:
+        noted = self._operations[operation]
         if self._run.state != "running":
             return
-        noted = self._run.operations[operation]
         noted.ended += 1
         noted.skipped += error is not None
         if error is not None:
             noted._inputs = noted._inputs or given
-        if skipped and error is not None:
-            where = error.__notes__[-1]
-            self._run.keep_line(operation, f"Skipped: {where}: {error!r}", level="WARNING")
+            if skipped:
+                where = error.__notes__[-1]
+                self._run.keep_line(operation, f"Skipped: {where}: {error!r}", level="WARNING")
 
-    def _note(self, operation: str, state: OperationState) -> None:
-        noted = self._run.operations[operation]
+    def _note(self, noted: OperationRun, state: OperationState) -> None:
         now = time.perf_counter() - self._run._began
         if noted.start is None:
             noted.start = now

@@ -237,11 +237,13 @@ class _Job:
                     self._blame_server(None)
                     await _cancel(task)
                     return self.run
+                if on_change is None or task.done():
+                    continue
                 seen = [(each.state, each.ended) for each in self.run.operations.values()]
                 now = f"{self.run.state}{seen}"
                 # A server that is up already answers at once: no need to speak of it.
                 speak = self.run.state != "starting" or time.monotonic() - begun > 1
-                if on_change is not None and speak and now != told and not task.done():
+                if speak and now != told:
                     told = now
                     on_change(self.run)
         except asyncio.CancelledError:
@@ -1019,5 +1021,6 @@ def _in_every_thread(needed: bool) -> Iterator[None]:
 
 
 def _file_of(function: Callable[..., Any]) -> str | None:
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    inner = inspect.unwrap(function) if hasattr(function, "__wrapped__") else function
+    code = getattr(inner, "__code__", None)
     return code.co_filename if code is not None else None

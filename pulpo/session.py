@@ -604,7 +604,7 @@ class Session:
         parameters: Mapping[str, Any] | None,
         part: Part,
         on_change: Callable[[Run], None] | None,
-        engine: Engine,
+        engine: Engine = "prefect",
     ) -> _Job:
         from .backends.prefect import blocked_error, generate_modules
         from .backends.render import draw

@@ -30,7 +30,6 @@ from ..plan import (
     FromParameter,
     FromResult,
     Node,
-    Nothing,
     Orchestration,
     Source,
     Step,
@@ -164,18 +163,19 @@ class _Job:
         self.is_async = node.is_async
         self.place = place
         self.ports: list[tuple[str, _From]] = []
-        self.keywords: list[str] = []
-        self.mapped: list[str] = []
+        self.keywords: tuple[str, ...] = ()
+        self.mapped: tuple[str, ...] = ()
         self.variadic = ""
+        self.is_plain = True
         for port in node.ports:
-            self.ports.append((port.name, sources[port.name]))
-            if port.passing == "keyword":
-                self.keywords.append(port.name)
-            elif port.passing == "variadic":
-                self.variadic = port.name
+            name, passing = port.name, port.passing
+            self.ports.append((name, sources[name]))
+            if passing == "keyword":
+                self.is_plain, self.keywords = False, (*self.keywords, name)
+            elif passing == "variadic":
+                self.is_plain, self.variadic = False, name
             if port.mapped:
-                self.mapped.append(port.name)
-        self.is_plain = not self.keywords and not self.variadic
+                self.mapped = (*self.mapped, name)
 
     def given(self, values: list[Any]) -> dict[str, Any]:
         """Return the arguments, in the order of the parameters."""
@@ -208,18 +208,19 @@ class _Network:
     """What of a plan a run needs: nodes, by number, and who waits for whom."""
 
     def __init__(self, orchestration: Orchestration, name: str) -> None:
-        self.nodes = {node.name: node for node in orchestration.operations}
-        self.flows = {flow.name: flow for flow in orchestration.flows}
-        self.flow = self.flows[name]
+        nodes = {node.name: node for node in orchestration.operations}
+        flows = {flow.name: flow for flow in orchestration.flows}
+        self.flow = flows[name]
         self.jobs: list[_Job | None] = []
         self.begins: dict[int, _Group] = {}
         self.ends: dict[int, _Group] = {}
         self.dependents: list[list[int]] = []
         self.missing: list[int] = []
         self.parameters = {p.name: n for n, p in enumerate(self.flow.parameters, start=_NONE + 1)}
-        self.size = 1 + len(self.parameters)
-        self.results = {each: self._new_place() for each in self.flow.covers}
-        self.begin, self.end = self._pair()
+        first = 1 + len(self.parameters)
+        self.results = {each: n for n, each in enumerate(self.flow.covers, start=first)}
+        self.size = first + len(self.results)
+        self.begin, self.end = self._new_flow()
         scope: dict[str, _From] = dict(self.parameters)
         todo = [(self.flow, self.begin, self.end, scope)]
         while todo:  # a nest may be deeper than Python's stack
@@ -227,79 +228,76 @@ class _Network:
             ended: dict[str, int] = {}
             children = self.ends[end].children
             for step in flow.steps:
-                first, last = self._step(step, scope)
-                ended[step.target] = last
-                children.append(last)
-                for other in {ended[name] for name in _needs(step)} or (begin,):
-                    self._edge(other, first)
-                self._edge(last, end)
-                if step.kind == "flow":
-                    inner = self._scope(step, scope, self.begins[first])
-                    todo.append((self.flows[step.target], first, last, inner))
-            if not flow.steps:
-                self._edge(begin, end)
+                needs = [ended[each] for each in step.after]
+                sources = self._sources(step, scope, ended, needs)
+                if step.kind == "task":
+                    job = _Job(nodes[step.target], self.results[step.target], sources)
+                    start = stop = self._new_node(job)
+                else:
+                    start, stop = self._new_flow()
+                    inner = self._scope(sources, self.begins[start])
+                    todo.append((flows[step.target], start, stop, inner))
+                ended[step.target] = stop
+                children.append(stop)
+                for other in {*needs} or (begin,):
+                    self.dependents[other].append(start)
+                    self.missing[start] += 1
+                self.dependents[stop].append(end)
+            self.missing[end] = len(children)
+            if not children:
+                self.dependents[begin].append(end)
+                self.missing[end] = 1
 
-    def _new_place(self) -> int:
-        self.size += 1
-        return self.size - 1
-
-    def _new_node(self, job: _Job | None = None) -> int:
+    def _new_node(self, job: _Job | None) -> int:
         self.jobs.append(job)
         self.dependents.append([])
         self.missing.append(0)
         return len(self.jobs) - 1
 
-    def _edge(self, source: int, target: int) -> None:
-        self.dependents[source].append(target)
-        self.missing[target] += 1
-
-    def _pair(self) -> tuple[int, int]:
-        begin, end = self._new_node(), self._new_node()
+    def _new_flow(self) -> tuple[int, int]:
+        """Return the nodes with which a flow begins and ends."""
+        begin, end = self._new_node(None), self._new_node(None)
         self.begins[begin] = self.ends[end] = _Group(begin)
         return begin, end
 
-    def _step(self, step: Step, scope: Mapping[str, _From]) -> tuple[int, int]:
-        """Return the node with which a step begins, and that with which it ends."""
-        if step.kind == "flow":
-            return self._pair()
-        sources = {argument.name: self._from(argument.source, scope) for argument in step.arguments}
-        node = self._new_node(_Job(self.nodes[step.target], self.results[step.target], sources))
-        return node, node
-
-    def _scope(self, step: Step, scope: Mapping[str, _From], group: _Group) -> dict[str, _From]:
-        """Return where a flow in a flow finds its parameters; lists and items are made once."""
+    def _sources(
+        self,
+        step: Step,
+        scope: Mapping[str, _From],
+        ended: Mapping[str, int],
+        needs: list[int],
+    ) -> dict[str, _From]:
+        """Return where a step's arguments come from; what it waits for goes into ``needs``."""
         found: dict[str, _From] = {}
-        for argument in step.arguments:
-            source = self._from(argument.source, scope)
-            if not isinstance(source, int):
-                place = self._new_place()
-                group.computed.append((place, source))
-                source = place
-            found[argument.name] = source
+        for name, source in step.arguments:
+            if type(source) is FromList:
+                items = source.items
+                needs += [ended[item.step] for item in items if type(item) is FromResult]
+                found[name] = _Joined(
+                    tuple(self._from(item, scope) for item in items), source.many, source.optional
+                )
+            else:
+                if type(source) is FromResult:
+                    needs.append(ended[source.step])
+                found[name] = self._from(source, scope)
         return found
 
     def _from(self, source: Source, scope: Mapping[str, _From]) -> _From:
         if isinstance(source, FromResult):
-            place = self.results[source.value.operation]
-            return place if source.value.index is None else _Item(place, source.value.index)
-        if isinstance(source, FromParameter):
-            return scope[source.name]
-        if isinstance(source, Nothing):
-            return _NONE
-        items = tuple(self._from(item, scope) for item in source.items)
-        return _Joined(items, source.many, source.optional)
+            place, index = self.results[source.value.operation], source.value.index
+            return place if index is None else _Item(place, index)
+        return scope[source.name] if isinstance(source, FromParameter) else _NONE
 
-
-def _needs(step: Step) -> list[str]:
-    """Return the steps of the same flow that a step waits for."""
-    found = [*step.after]
-    for argument in step.arguments:
-        source = argument.source
-        if isinstance(source, FromResult):
-            found.append(source.step)
-        elif isinstance(source, FromList):
-            found += [item.step for item in source.items if isinstance(item, FromResult)]
-    return found
+    def _scope(self, sources: Mapping[str, _From], group: _Group) -> dict[str, _From]:
+        """Return where a flow in a flow finds its parameters; lists and items are made once."""
+        found: dict[str, _From] = {}
+        for name, source in sources.items():
+            if not isinstance(source, int):
+                group.computed.append((self.size, source))
+                source = self.size
+                self.size += 1
+            found[name] = source
+        return found
 
 
 def _taken(source: _From, values: list[Any]) -> Any:
@@ -328,24 +326,18 @@ _LOST: Final = _Lost()
 class _Call:
     """An operation that is to be called, or one of its elements; again and again if it fails."""
 
-    __slots__ = ("attempts", "element", "given", "job", "many", "number", "timer", "worker")
+    attempts = 0
+    #: Its arguments, when they are there.
+    given: dict[str, Any] | None = None
+    many: _Many | None = None
+    element = 0
+    #: The thread in which it is now, and what looks at the time meanwhile.
+    worker: _Worker | None = None
+    timer: asyncio.TimerHandle | None = None
 
-    def __init__(
-        self,
-        number: int,
-        job: _Job,
-        many: _Many | None = None,
-        element: int = 0,
-        given: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, number: int, job: _Job) -> None:
         self.number = number
         self.job = job
-        self.many = many
-        self.element = element
-        self.given = given
-        self.attempts = 0
-        self.timer: asyncio.TimerHandle | None = None
-        self.worker: _Worker | None = None
 
 
 class _Many:
@@ -594,9 +586,11 @@ class _Execution:
 
     def _next_element(self, call: _Call, many: _Many) -> None:
         if many.begun < len(many.rows):
-            row = many.rows[many.begun]
-            self._start(_Call(call.number, call.job, many, many.begun, row))
+            element = _Call(call.number, call.job)
+            element.many, element.element = many, many.begun
+            element.given = many.rows[many.begun]
             many.begun += 1
+            self._start(element)
 
     def _element_ended(
         self, call: _Call, many: _Many, value: Any, error: Exception | None, late: bool
