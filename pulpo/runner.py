@@ -1,4 +1,4 @@
-"""Runs a compiled flow in this process, on Prefect: states, values, cancellation."""
+"""Runs a compiled flow in this process: states, values, cancellation; on Prefect or without."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def run_flow(
     server
         The private server to use where none is configured; the process's own by default.
     engine
-        ``"local"`` runs the same plan without Prefect, its functions called from `backends.local`.
+        ``"local"`` runs the plan without Prefect, which needs neither ``modules`` nor a server.
 
     Raises
     ------

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
@@ -50,13 +52,29 @@ class LocalProof(Proof):
     def run(self, flow: Any, given: dict[str, Any]) -> Any:
         definition = flow.plan.get_flow(flow.name)
         defaults = {p.name: eval(p.default.text, WORLD) for p in definition.parameters if p.default}
-        functions = {operation.name: operation.function for operation in self.operations}
+        functions = {each.name: dawdling(each.function, self.random) for each in self.operations}
         call = local.run_flow(flow.plan, flow.name, functions, {**defaults, **given})
         try:
             return law.LOOP.run(law.alone(call))
         finally:
             unheard, law.UNHEARD[:] = law.UNHEARD[:], []
             assert not unheard, unheard
+
+
+def dawdling(function: Any, random: Random) -> Callable[..., Any]:
+    """Return a function that takes its time now and then, so that others overtake it."""
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(random.randrange(4)):
+            await asyncio.sleep(0)
+        return await function(*args, **kwargs)
+
+    def sluggish(*args: Any, **kwargs: Any) -> Any:
+        if random.random() < 0.03:
+            time.sleep(0.002)  # longer than a thread is left alone
+        return function(*args, **kwargs)
+
+    return slow if inspect.iscoroutinefunction(function) else sluggish
 
 
 def prove(seeds: range) -> Counter[str]:
@@ -538,6 +556,10 @@ def test_what_operations_print_is_kept_with_each(capfd: pytest.CaptureFixture[st
     before = sys.stdout
     done = run(made("a", plain), made("b", coroutine), made("c", lambda: coroutine()))
     assert sys.stdout is before
+    for thread in threading.enumerate():
+        if thread.name == "pulpo-operation":
+            thread.join(SECONDS)
+            assert not thread.is_alive()
     assert done.logs("a") == ["a: plain 1", "a: plain 2"]
     for name in "bc":
         assert done.logs(name) == [f"{name}: coroutine 1", f"{name}: coroutine 2"]

@@ -21,6 +21,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any, Final, NamedTuple, Protocol
@@ -442,6 +443,8 @@ class _Execution:
             for worker in self.workers:
                 if worker.call is not None:
                     worker.interrupt()
+                    if worker.call.timer is not None:
+                        worker.call.timer.cancel()
         for task in self.tasks:
             task.cancel()
         if self.tasks:
@@ -714,7 +717,8 @@ class _Execution:
                 with self.lock:
                     # Nothing is touched before it is known that no interrupt is on its way here.
                     interrupted = worker.interrupted
-                    call = None if interrupted else self._next(worker, value, error)
+                    goes_on = not interrupted and not self.is_over
+                    call = self._next(worker, value, error) if goes_on else None
                 if call is not None:
                     value, error = self._called(call)
                 elif not interrupted:
@@ -729,7 +733,8 @@ class _Execution:
                 if self.queue and not self.is_over:
                     self._watch()
         except BaseException as broken:
-            self._at_home(self._finish, broken)
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                self._at_home(self._finish, broken)
 
     def _next(self, worker: _Worker, value: Any, error: Exception | None) -> _Call | None:
         """Note what the thread's last call came to, and return the next one; None at the end."""
@@ -772,7 +777,7 @@ class _Execution:
 
     def _limit(self, call: _Call, attempt: int, seconds: float) -> None:
         with self.lock:
-            if call.worker is not None and call.attempts == attempt:
+            if call.worker is not None and call.attempts == attempt and not self.is_over:
                 call.timer = self.loop.call_later(seconds, self._time_out, call, attempt)
 
     def _time_out(self, call: _Call, attempt: int) -> None:
