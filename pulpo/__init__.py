@@ -206,6 +206,8 @@ def run(
     flat: bool = False,
     runner: Runner = "async",
     engine: Engine = "prefect",
+    resume: bool = False,
+    changed: bool = False,
     parameters: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
@@ -220,6 +222,12 @@ def run(
         As in `compile`.
     engine
         ``"prefect"``, or ``"local"``: the same results without Prefect, for quick looks.
+    resume
+        Go on with the last run, which failed or was interrupted: the same flow and parameters, and
+        what it finished is taken from it.
+    changed
+        Keep all results in Prefect's result storage, and run only what has other code, parameters
+        or inputs than when its result was kept, in this kernel or an earlier one.
     parameters, **more
         Values of the flow's parameters; in ``parameters`` those whose names mean something here.
 
@@ -241,6 +249,8 @@ def run(
         flat=flat,
         runner=runner,
         engine=engine,
+        resume=resume,
+        changed=changed,
     )
     result.raise_for_failure()
     return result

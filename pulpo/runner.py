@@ -43,6 +43,7 @@ from .errors import (
 )
 from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 from .prefect_server import PrivateServer, shared
+from .reuse import Calls, FromStorage, Reuse
 from .run_logs import kept_logs, speaking
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
@@ -86,6 +87,7 @@ async def run_flow(
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
     engine: Engine = "prefect",
+    reuse: Reuse | None = None,
 ) -> Run:
     """Run ``flow`` on the running event loop and return what came of it.
 
@@ -108,6 +110,8 @@ async def run_flow(
         The private server to use where none is configured; the process's own by default.
     engine
         ``"local"`` runs the plan without Prefect, which needs neither ``modules`` nor a server.
+    reuse
+        Where results are taken from, and kept, so that operations need not run.
 
     Raises
     ------
@@ -118,8 +122,8 @@ async def run_flow(
     RunInterrupted
         When the run was cancelled; it carries the run.
     """
-    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
-    job.engine = engine
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
+    job.set_engine(engine)
     return await job.drive(on_change)
 
 
@@ -134,14 +138,15 @@ def run_flow_blocking(
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
     engine: Engine = "prefect",
+    reuse: Reuse | None = None,
 ) -> Run:
     """Do the same as `run_flow`, from code that cannot await.
 
     Where a loop runs already, as in a notebook, the flow runs on another one in a thread of its
     own; ``on_change`` is called in this thread all the same.
     """
-    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
-    job.engine = engine
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
+    job.set_engine(engine)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -205,6 +210,7 @@ class _Job:
         parameters: Mapping[str, Any],
         modules: Mapping[str, str],
         server: PrivateServer | None,
+        reuse: Reuse | None = None,
     ) -> None:
         self.definition = _definition(orchestration, flow)
         _check_names(orchestration, self.definition, parameters)
@@ -216,6 +222,8 @@ class _Job:
         self.plan = orchestration
         self.options = {node.name: node.options for node in orchestration.operations}
         self.run.runner = orchestration.runner
+        self.run._plan = orchestration, self.definition
+        self.run._reuse = reuse
         self.run._files = frozenset(filter(None, map(_file_of, functions.values())))
         self.functions = functions
         self.namespace = namespace
@@ -224,6 +232,12 @@ class _Job:
         self.server = server or shared()
         self._private = False
         self._began = 0.0
+
+    def set_engine(self, engine: Engine) -> None:
+        """Say what runs it."""
+        self.engine = engine
+        if engine == "local":
+            self.run.runner = "local"
 
     async def drive(self, on_change: OnChange | None) -> Run:
         """Run, while telling ``on_change`` what changes; see `run_flow`."""
@@ -240,7 +254,7 @@ class _Job:
                 if on_change is None or task.done():
                     continue
                 seen = [(each.state, each.ended) for each in self.run.operations.values()]
-                now = f"{self.run.state}{seen}"
+                now = f"{self.run.state}{seen}{int(self.run.elapsed())}"  # time is shown, too
                 # A server that is up already answers at once: no need to speak of it.
                 speak = self.run.state != "starting" or time.monotonic() - begun > 1
                 if speak and now != told:
@@ -312,10 +326,14 @@ class _Job:
         self.run.state = state
         self.run.seconds = time.perf_counter() - self._began if self._began else 0.0
         for operation in self.run.operations.values():
+            if state == "done" and operation.calls:
+                operation.calls = Calls()
             if operation.state == "pending":
                 operation.state = "not reached"
             elif operation.state in ("running", "retrying"):
                 operation.state = "cancelled"
+                if operation.start is not None:
+                    operation.seconds = self.run.seconds - operation.start
 
     def _take_blame(self) -> None:
         run = self.run
@@ -339,8 +357,9 @@ class _Job:
 
     def _results_folder(self) -> Path | None:
         # Prefect writes the exception of a failed flow into its home, whatever it is told. With a
-        # private server that is of no use; only `--cache` asks for results that stay.
+        # private server that is of no use; `--cache` and `--changed` ask for results that stay.
         caches = any(self.options[name].cache for name in self.run.operations)
+        caches = caches or isinstance(self.run._reuse, FromStorage)
         home = self.server.home if self._private and not caches else None
         return home / "results" if home else None
 
@@ -763,9 +782,25 @@ def _noted(
 
     @functools.wraps(function)
     async def noted(*args: Any, **kwargs: Any) -> Any:
-        operation.attempts += 1
-        note("running")
         inputs = signature.bind(*args, **kwargs).arguments
+        found = await run._reuse.find(operation.name, inputs) if run._reuse else None
+        if found is not None:
+            value = found.value
+            operation.reused += 1
+        else:
+            operation.attempts += 1
+            note("running")
+            value = await called(inputs, *args, **kwargs)
+        if run.state == "running":
+            operation.calls.add(inputs, value)
+            if operation.elements is None:
+                operation._inputs, operation._value, operation.error = inputs, value, None
+                note("done" if found is None else "cached")
+            if run._reuse and found is None:
+                await run._reuse.keep(operation.name, inputs, value)
+        return value
+
+    async def called(inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         if operation.elements is not None:  # what becomes of it is told when all have ended
             try:
                 return await call(*args, **kwargs)
@@ -774,7 +809,7 @@ def _noted(
                 raise
         operation._inputs = inputs
         try:
-            value = await call(*args, **kwargs)
+            return await call(*args, **kwargs)
         except Exception as error:
             operation.error = error
             note("retrying" if operation.attempts <= retries else "failed")
@@ -782,10 +817,6 @@ def _noted(
         except BaseException:
             note("running")  # cancelled, or timed out: the hook knows
             raise
-        if run.state == "running":
-            operation._value, operation.error = value, None
-        note("done")
-        return value
 
     return noted
 
@@ -871,7 +902,7 @@ def _watching_maps(run: Run, helpers: Any) -> Iterator[None]:
                 operation.skipped += content is not None
             case "ended":
                 operation._value, operation.error = content, None
-                note("done")
+                note("cached" if content and operation.reused == operation.elements else "done")
             case "failed":
                 operation.error = content
                 note("timed out" if type(content).__name__ == "TaskRunTimeoutError" else "failed")
@@ -903,7 +934,7 @@ def _hooks(operation: OperationRun, run: Run) -> tuple[Callable[..., None], Call
         if run.state == "running" and not operation.has_value:  # it came from Prefect's cache
             operation._value = getattr(state.data, "result", state.data)
             operation.seconds = operation.seconds or 0.0
-            operation.state = "done"
+            operation.state = "cached"
 
     def pulpo_failed(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
         if run.state == "running" and operation.elements is None:

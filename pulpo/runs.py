@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import sys
 import sysconfig
+import time
 import traceback
 from asyncio import CancelledError
 from collections import Counter, deque
@@ -15,23 +16,34 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import errors
 from .errors import MissingProgramError, PulpoError, RunError, UnknownNameError, did_you_mean
+from .reuse import Calls, Reuse
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from .backends.render import Picture
+    from .backends.timeline import Timeline
+    from .plan import FlowDefinition, Orchestration
 
 __all__ = ["OperationFailedError", "OperationRun", "OperationState", "Run", "RunInterrupted"]
 
 OperationState = Literal[
-    "pending", "running", "retrying", "done", "failed", "timed out", "cancelled", "not reached"
-]
+    "pending", "running", "retrying", "done", "cached", "failed", "timed out", "cancelled",
+    "not reached",
+]  # fmt: skip
 RunState = Literal["starting", "running", "done", "failed", "cancelled"]
 
 _NOTHING: Final = object()
-_ENDED = frozenset({"done", "failed", "timed out", "cancelled", "not reached"})
+_ENDED = frozenset({"done", "cached", "failed", "timed out", "cancelled", "not reached"})
 _FAILED = frozenset({"failed", "timed out"})
-_MARKS = {"done": "✓", "failed": "✗", "timed out": "✗", "running": "▸", "retrying": "▸"}
+_MARKS = {
+    "done": "✓",
+    "cached": "✓",
+    "failed": "✗",
+    "timed out": "✗",
+    "running": "▸",
+    "retrying": "▸",
+}
 
 #: How many lines of a run are kept, the last ones.
 _LINES = 20_000
@@ -58,7 +70,11 @@ class OperationRun:
     ended
         How many of the elements have ended, and of these ...
     skipped
-        ... how many had failed and were left out.
+        ... how many had failed and were left out, and ...
+    reused
+        ... for how many the result of an earlier run was taken.
+    calls
+        The calls that it finished, for a run that goes on from here; none of a run that is done.
     """
 
     name: str
@@ -70,8 +86,10 @@ class OperationRun:
     elements: int | None = None
     ended: int = 0
     skipped: int = 0
+    reused: int = 0
     _value: Any = field(default=_NOTHING, repr=False)
     _inputs: Mapping[str, Any] | None = field(default=None, repr=False)
+    calls: Calls = field(default_factory=Calls, repr=False)
 
     @property
     def has_value(self) -> bool:
@@ -100,8 +118,10 @@ class OperationRun:
     def summary(self) -> str:
         """Return the kind and size of the value, or what went wrong, in a few words."""
         if self.has_value:
-            skipped = f" ({self.skipped} of {self.elements} skipped)" if self.skipped else ""
-            return _describe(self._value) + skipped
+            few = self.reused if self.reused < (self.elements or 0) else 0
+            told = [(self.skipped, "skipped"), (few, "cached")]
+            notes = [f"{count} of {self.elements} {what}" for count, what in told if count]
+            return _describe(self._value) + (f" ({', '.join(notes)})" if notes else "")
         return _one_line(self.error) if self.state in _FAILED else ""
 
 
@@ -121,7 +141,8 @@ class Run:
     error
         The exception that made the run fail, the user's own where an operation raised.
     runner
-        Where the operations ran: ``"async"``, in this process, or a task runner.
+        Where the operations ran: ``"async"``, in this process; ``"local"``, in it too, but without
+        Prefect; or a task runner.
     notes
         What a person should know of it, such as which inputs came from an earlier run.
     """
@@ -135,11 +156,13 @@ class Run:
         self._lines: deque[tuple[str, str]] = deque(maxlen=_LINES)
         self._printed: Counter[str] = Counter()
         self._began = 0.0
+        self._plan: tuple[Orchestration, FlowDefinition] | None = None
         self._draw: Callable[..., Picture] | None = None
         self.runner = "async"
         self.notes: tuple[str, ...] = ()
         self._result: Any = _NOTHING
         self._files: frozenset[str] = frozenset()
+        self._reuse: Reuse | None = None
 
     def __getitem__(self, operation: str) -> Any:
         return self._operation(operation).value
@@ -190,6 +213,12 @@ class Run:
         """The operations that were not started, since the run ended before."""
         return [name for name, state in self.states.items() if state == "not reached"]
 
+    @property
+    def is_resumable(self) -> bool:
+        """True when another run can go on from here, with what finished."""
+        of_session = self._draw is not None
+        return of_session and self.runner == "async" and self.state in ("failed", "cancelled")
+
     def graph(self, view: str = "both") -> Picture:
         """Return the picture of the flow with the state that each operation has now.
 
@@ -205,9 +234,52 @@ class Run:
         RunError
             When nobody knows the plan: a run that no session made.
         """
+        return self.picture(self.states, view)
+
+    def picture(
+        self, states: Mapping[str, str], view: str = "both", *, depth: int | None = None
+    ) -> Picture:
+        """Return the picture of the flow with these states; see `graph`.
+
+        ``depth`` is how many levels of names are drawn.
+        """
         if self._draw is None:
             raise RunError(f"this run of {self.flow} is of no session, which would draw it.")
-        return self._draw(view=view, states=self.states)
+        return self._draw(view=view, states=states, depth=depth)
+
+    def timeline(self) -> Timeline:
+        """Return when each operation ran, as bars, with the critical path marked.
+
+        Raises
+        ------
+        RunError
+            When nobody knows the plan: a run that was made by hand.
+        """
+        from .backends.timeline import Bar, Timeline, critical_path
+
+        if self._plan is None:
+            raise RunError(f"this run of {self.flow} has no plan, which would tell what waits.")
+        bars = tuple(
+            Bar(
+                each.name,
+                each.start,
+                each.seconds or 0.0,
+                each.state,
+                "" if each.elements is None else f"{each.ended} of {each.elements}",
+            )
+            for each in self.operations.values()
+            if each.start is not None
+        )
+        return Timeline(
+            flow=self.flow,
+            bars=bars,
+            critical=critical_path(*self._plan, bars),
+            seconds=self.seconds or self.elapsed(),
+        )
+
+    def elapsed(self) -> float:
+        """Return the seconds since the flow started; 0 before."""
+        return time.perf_counter() - self._began if self._began else 0.0
 
     def inputs(self, operation: str) -> dict[str, Any]:
         """Return what an operation was called with, by parameter: the very objects.
@@ -319,7 +391,7 @@ class Run:
                 o.name if o.elements is None else f"{o.name} {o.ended}/{o.elements}" for o in busy
             ]
         else:
-            ended -= len(self.not_reached)
+            ended -= sum(state in ("not reached", "cancelled") for state in self.states.values())
             names = self.failed
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         return f"{self.state} {ended}/{len(self.operations)}" + (f": {shown}" if shown else "")
@@ -331,7 +403,7 @@ class Run:
         if len(every) <= _ROWS:
             return every, 0
         # Python sorts stably: what did not finish first, each part in registration order.
-        kept = sorted(every, key=lambda operation: operation.state == "done")[:_ROWS]
+        kept = sorted(every, key=lambda each: each.state in ("done", "cached"))[:_ROWS]
         names = {operation.name for operation in kept}
         return [operation for operation in every if operation.name in names], len(every) - _ROWS
 
@@ -346,7 +418,7 @@ class Run:
         return "\n".join([f"{self.flow}: {self.state}", *lines, *self._all_notes()])
 
     def _all_notes(self) -> list[str]:
-        notes = [*self.notes]
+        notes = [*self.notes, *(self._reuse.notes if self._reuse else ())]
         if self._printed:
             names = [name for name in self.operations if name in self._printed]
             lines = sum(self._printed.values())
@@ -397,6 +469,8 @@ class OperationFailedError(errors.OperationFailedError):
             return [title]  # the exception is Prefect's, and was raised in Prefect
         if self.run.operations[self.operation]._inputs is not None:
             title += f"\nWhat it was called with: pulpo.last_run().inputs({self.operation!r})"
+        if self.run.is_resumable:
+            title += "\nAfter the fix, '%pulpo run --resume' goes on from there."
         return [*title.split("\n"), *_own_traceback(self._error, self.run._files)]
 
 
@@ -412,7 +486,8 @@ class RunInterrupted(CancelledError, KeyboardInterrupt):
         kept = (
             f"{len(run)} of {len(run.operations)} operations had finished; their results are kept"
         )
-        super().__init__(f"the run of {run.flow} was interrupted. {kept}.")
+        more = ", and '%pulpo run --resume' goes on from there" if run.is_resumable else ""
+        super().__init__(f"the run of {run.flow} was interrupted. {kept}{more}.")
 
     def _render_traceback_(self) -> list[str]:
         return [f"RunInterrupted: {self}"]

@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,10 +40,12 @@ from .operations import (
 )
 from .plan import Engine, Runner
 from .registry import OperationRegistry, default_registry
+from .reuse import FromRun, FromStorage
 
 if TYPE_CHECKING:
     from .backends.document import Manifest, PlanDocument
     from .backends.render import Picture
+    from .carry.write import Carried
     from .checks import Subject
     from .compiler import Selection
     from .exports import EarlierFlow, Existing
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
         Report,
         SourceView,
     )
+    from .reuse import Reuse
     from .runs import Run
 
 __all__ = ["ENGINES", "RUNNERS", "Part", "Session", "current"]
@@ -101,6 +105,16 @@ class _Kept(NamedTuple):
     given: frozenset[str] = frozenset()
 
 
+class _Unfinished(NamedTuple):
+    """A run that failed or was interrupted, how it was asked for, and its operations' code then."""
+
+    run: Run
+    flow: str | None
+    part: Part
+    parameters: dict[str, Any]
+    codes: dict[str, str]
+
+
 class Session:
     """The registry, plus everything that the notebook has executed.
 
@@ -121,6 +135,7 @@ class Session:
         self.namespace = namespace
         self.recorder = Recorder(namespace)
         self.last_run: Run | None = None
+        self._unfinished: _Unfinished | None = None
         self._ran: dict[str, _Kept] = {}
         self._runs = 0
         self._cells: dict[str, str] = {}
@@ -554,6 +569,8 @@ class Session:
         *,
         on_change: Callable[[Run], None] | None = None,
         engine: Engine = "prefect",
+        resume: bool = False,
+        changed: bool = False,
         **part: Unpack[Part],
     ) -> Run:
         """Run a flow in this process, on Prefect or without, and return its results.
@@ -572,6 +589,13 @@ class Session:
         engine
             One of `ENGINES`. ``"local"`` runs the same plan, with the same results, without
             Prefect: nothing is imported or started for it, and nothing of it is stored.
+        resume
+            Go on with the last run, which failed or was interrupted: the same flow, part and
+            parameters (those in ``parameters`` anew). What it finished is taken from it where the
+            code and the inputs are what they were.
+        changed
+            Keep all results in Prefect's result storage, and take those from there whose
+            operations have the code, parameters and inputs of an earlier run with this.
 
         Raises
         ------
@@ -580,7 +604,9 @@ class Session:
         """
         from . import runner
 
-        job = self._job(flow, parameters, part, on_change, engine)
+        job = self._job(
+            flow, parameters, part, on_change, resume=resume, changed=changed, engine=engine
+        )
         return runner.run_flow_blocking(*job.positional(), **job.options())
 
     async def arun(
@@ -590,12 +616,16 @@ class Session:
         *,
         on_change: Callable[[Run], None] | None = None,
         engine: Engine = "prefect",
+        resume: bool = False,
+        changed: bool = False,
         **part: Unpack[Part],
     ) -> Run:
         """Do the same as `run`, on the event loop that awaits this."""
         from . import runner
 
-        job = self._job(flow, parameters, part, on_change, engine)
+        job = self._job(
+            flow, parameters, part, on_change, resume=resume, changed=changed, engine=engine
+        )
         return await runner.run_flow(*job.positional(), **job.options())
 
     def _job(
@@ -604,17 +634,25 @@ class Session:
         parameters: Mapping[str, Any] | None,
         part: Part,
         on_change: Callable[[Run], None] | None,
+        *,
+        resume: bool = False,
+        changed: bool = False,
         engine: Engine = "prefect",
     ) -> _Job:
         from .backends.prefect import blocked_error, generate_modules
         from .backends.render import draw
 
-        _check_engine(engine, part)
+        _check_engine(engine, part, resume=resume, changed=changed)
+        _check_reuse(part, resume=resume, changed=changed)
+        by_person = dict(parameters or {})
+        then = self._resumable(flow, part) if resume else None
+        if then is not None:
+            flow, part, by_person = then.flow, then.part, {**then.parameters, **by_person}
         plan = self.part(part)
         chosen = self.flow(flow, plan)
         if chosen.blocked:
             raise blocked_error(chosen.name, chosen.blocked)
-        given = dict(parameters or {})
+        given = dict(by_person)
         kept = self._from_earlier_runs(chosen, given)
         notes = tuple(
             f"{parameter.name}: the result of {parameter.value.operation} in an earlier run"
@@ -626,24 +664,31 @@ class Session:
         given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
         declared = {name: self.registry.get(name) for name in operations}
-        cached = [node.name for node in plan.operations if node.options.cache is not None]
+        functions = _Functions({n: o.function for n, o in operations.items() if o.function})
+        cached = [node.name for node in plan.operations if changed or node.options.cache]
         if engine == "local":
             cached, notes = [], (*notes, *_not_local(plan, chosen))
-        functions = _Functions({n: o.function for n, o in operations.items() if o.function})
         for name in [name for name in cached if name in chosen.covers]:
             functions.codes[name], note = self._code_of(name)
             notes += note
+        reuse = self._reused(then, plan) if then else None
         drawn = functools.partial(draw, plan, flow=chosen, links=self._links(plan))
         self._runs += 1
         number = self._runs
 
-        def changed(run: Run) -> None:
+        def has_changed(run: Run) -> None:
             self.last_run = run
             run.notes = notes
             run._draw = drawn
             self._ran.update(
                 {name: _Kept(declared[name], run[name], number, by_hand) for name in run}
             )
+            if run.is_resumable:
+                called = [name for name, each in run.operations.items() if each.calls]
+                codes = {name: self._live_code_of(name) for name in called}
+                self._unfinished = _Unfinished(run, flow, part, by_person, codes)
+            elif run.state in ("done", "failed", "cancelled"):
+                self._unfinished = None
             if on_change is not None:
                 on_change(run)
 
@@ -654,9 +699,55 @@ class Session:
             namespace=self.namespace,
             parameters=given,
             modules=generate_modules(plan) if engine == "prefect" else {},
-            on_change=changed,
+            on_change=has_changed,
+            reuse=FromStorage(functions.code) if changed else reuse,
             engine=engine,
         )
+
+    def _resumable(self, flow: str | None, part: Part) -> _Unfinished:
+        """Return the run that ``--resume`` goes on with."""
+        if self._unfinished is None:
+            last = f"the last run, of {self.last_run.flow}, is done" if self.last_run else ""
+            if self.last_run is not None and self.last_run.runner != "async":
+                last = f"the last run, of {self.last_run.flow}, was one of {self.last_run.runner!r}"
+            raise UsageError(
+                f"there is nothing to resume: {last or 'nothing has run yet'}. "
+                "Run without --resume; --changed runs only what changed since the last --changed."
+            )
+        if flow or _asked(part):
+            raise UsageError(
+                f"--resume goes on with the last run, of {self._unfinished.run.flow}, as it was "
+                "asked for: leave out FLOW, and what selects operations. --param gives a parameter "
+                "anew."
+            )
+        return self._unfinished
+
+    def _reused(self, then: _Unfinished, plan: Orchestration) -> FromRun:
+        """Return what a run finished whose operations, with all that these use, are as then."""
+        ran = then.run.operations
+        same = [name for name, code in then.codes.items() if code == self._live_code_of(name)]
+        called: dict[str, list[str]] = {}
+        for edge in plan.edges:
+            user = ran.get(edge.target)
+            if edge.kind == "data" and user is not None and user.attempts:
+                called.setdefault(edge.source, []).append(edge.target)
+        return FromRun({name: ran[name].calls for name in same}, called)
+
+    def _live_code_of(self, name: str) -> str:
+        """Return `_code_of`, which is another one too when a class that it uses was made anew.
+
+        What ran before has instances of the class that was there then.
+        """
+        import hashlib
+
+        try:
+            carried = self._carried_alone(name)
+        except (CarryError, UnknownNameError):
+            return uuid.uuid4().hex
+        names = sorted({name for name in re.findall(r"\w+", carried.text) if name.isidentifier()})
+        live = [(each, self.namespace.get(each)) for each in names]
+        classes = [(each, id(value)) for each, value in live if isinstance(value, type)]
+        return hashlib.sha256(f"{self._digest_of(carried)}{classes}".encode()).hexdigest()
 
     def _code_of(self, name: str) -> tuple[str, tuple[str, ...]]:
         """Return a digest of all code and values that an operation uses, and notes.
@@ -664,21 +755,27 @@ class Session:
         Where that cannot be told it is another one each time, so that nothing is taken from a
         cache.
         """
-        import hashlib
-        import uuid
-
-        from .carry import carry
-
         try:
-            function = self.registry.get(name).function
-            carried = carry(self.recorder, {name: function}, root=Path.cwd())
+            return self._digest_of(self._carried_alone(name)), ()
         except CarryError as error:
             note = f"{name} was not looked up in the cache, as what it uses is not known: {error}"
             return uuid.uuid4().hex, (note,)
+
+    def _carried_alone(self, name: str) -> Carried:
+        from .carry import carry
+
+        return carry(self.recorder, {name: self.registry.get(name).function}, root=Path.cwd())
+
+    def _digest_of(self, carried: Carried) -> str:
+        import hashlib
+
         held = {each: kept.digests for each, kept in carried.kept.items() if kept.how == "held"}
         loaded = {each: self.recorder.loaded.digest(each) for each in carried.beside}
-        told = repr((carried.text, sorted(held.items()), sorted(loaded.items())))
-        return hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest(), ()
+        code = ast.unparse(
+            ast.parse(carried.text)
+        )  # comments, and how it is laid out, do not count
+        told = repr((code, sorted(held.items()), sorted(loaded.items())))
+        return hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()
 
     def _from_earlier_runs(self, flow: FlowDefinition, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return what other flows' results, kept from the session's runs, can feed."""
@@ -1216,12 +1313,18 @@ class _Job:
     modules: dict[str, str]
     on_change: Callable[[Run], None]
     engine: Engine
+    reuse: Reuse | None
 
     def positional(self) -> tuple[Any, ...]:
         return self.plan, self.flow, self.functions, self.namespace, self.parameters
 
     def options(self) -> dict[str, Any]:
-        return {"modules": self.modules, "on_change": self.on_change, "engine": self.engine}
+        return {
+            "modules": self.modules,
+            "on_change": self.on_change,
+            "reuse": self.reuse,
+            "engine": self.engine,
+        }
 
 
 class _Piece(NamedTuple):
@@ -1278,11 +1381,25 @@ _NO_OPERATIONS = (
 )
 
 
+def _check_reuse(part: Part, *, resume: bool, changed: bool) -> None:
+    flag = "--resume" if resume else "--changed"
+    if resume and changed:
+        raise UsageError(
+            "--resume goes on with the last run, --changed compares with earlier ones: give one."
+        )
+    runner = part.get("runner", "async")
+    if (resume or changed) and runner != "async":
+        raise UsageError(
+            f"{flag} works with --runner async, the default: with {runner} the operations run in "
+            f"other places. Leave out --runner, or {flag}."
+        )
+
+
 def _task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name not in ("inputs", "outputs")}
 
 
-def _check_engine(engine: Engine, part: Part) -> None:
+def _check_engine(engine: Engine, part: Part, *, resume: bool, changed: bool) -> None:
     if engine not in ENGINES:
         hint = did_you_mean(str(engine), ENGINES)
         raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {engine!r}.{hint}")
@@ -1291,6 +1408,12 @@ def _check_engine(engine: Engine, part: Part) -> None:
         raise UsageError(
             f"--runner {runner} is a task runner of Prefect's, and --engine local runs without "
             "Prefect: leave one of them out."
+        )
+    if engine == "local" and (resume or changed):
+        flag = "--resume" if resume else "--changed"
+        raise UsageError(
+            f"{flag} takes results of runs on Prefect, and --engine local keeps none: leave one of "
+            "them out."
         )
 
 

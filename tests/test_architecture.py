@@ -28,7 +28,7 @@ class Room(NamedTuple):
 
 BELOW_SESSION = (
     "errors names models operations registry dataflow plan compiler backends carry checks exports "
-    "loading runner settings reports changes runs prefect_server"
+    "loading runner settings reports changes runs reuse prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
 FRONT_END = "session errors"
@@ -66,13 +66,16 @@ TABLE = {
     # A report is JSON too, and what changed comes as an answer.
     "reports": Room("plan backends errors", "pygments"),
     "changes": Room("backends carry reports"),
-    "runs": Room("errors backends", "pandas"),
+    "runs": Room("errors plan backends reuse", "pandas"),
+    # What calls gave, by their inputs; Prefect's storage keeps it.
+    "reuse": Room("", "prefect"),
     "run_logs": Room("runs"),
     # How the engine without Prefect, which knows of plans and functions alone, tells its run.
     "local_runs": Room("plan backends runs run_logs errors"),
+    "run_view": Room("runs backends"),
     "prefect_server": Room("errors"),
     "runner": Room(
-        "plan backends runs run_logs local_runs prefect_server errors",
+        "plan backends runs run_logs local_runs reuse prefect_server errors",
         "prefect pydantic anyio httpx",
     ),
     "settings": Room("errors", "pydantic pydantic_settings"),
@@ -83,7 +86,7 @@ TABLE = {
         FRONT_END + " services settings exports loading",
         "typer click rich nbclient nbformat traitlets",
     ),
-    "magics": Room(FRONT_END, "IPython traitlets"),
+    "magics": Room(FRONT_END + " run_view", "IPython traitlets"),
     # The panel says what the session answers in its own HTML, with the pictures of the cells.
     "widgets": Room(
         FRONT_END + " settings plan reports backends", "IPython ipywidgets anywidget traitlets"

@@ -757,6 +757,24 @@ def test_a_task_runner_and_the_local_engine_exclude_each_other() -> None:
         session.run(engine="lokal")  # type: ignore[arg-type]
 
 
+def test_runs_without_prefect_keep_nothing_to_go_on_from() -> None:
+    session = book().session
+    session.run(engine="local").raise_for_failure()
+    for flag in ("resume", "changed"):
+        with pytest.raises(UsageError, match=rf"--{flag} takes results of runs on Prefect"):
+            session.run(engine="local", **{flag: True})  # type: ignore[arg-type]
+    broken = book()
+    broken.operation("late", "def late(x: Clean) -> int:\n    return 1 / 0\n")
+    failed = broken.session.run(engine="local")
+    assert (failed.state, failed.runner, failed.is_resumable) == ("failed", "local", False)
+    with pytest.raises(OperationFailedError) as caught:
+        failed.raise_for_failure()
+    assert "--resume" not in "".join(caught.value._render_traceback_())
+    with pytest.raises(UsageError, match=r"the last run, of main_flow, was one of 'local'"):
+        broken.session.run(resume=True)
+    assert [bar.name for bar in failed.timeline().bars] == ["load.raw", "clean", "late"]
+
+
 def test_nothing_of_prefect_is_imported() -> None:
     code = """
 import sys

@@ -55,6 +55,7 @@ _LOOKS: Mapping[str, str] = {
     "stale": ' color="#b58407" fillcolor="#d4a01724" style="rounded,filled,dashed"',
     "running": ' color="#0e8a8a" penwidth=2',
     "done": ' color="#2da44e" fillcolor="#2da44e24"',
+    "cached": ' color="#2da44e" style="rounded,dashed"',
     "failed": ' color="#d1242f" fillcolor="#d1242f24" penwidth=2',
     "cancelled": ' color="#8b949e" style="rounded,dashed"',
     "not-reached": ' color="#8b949e" style="rounded,dashed"',

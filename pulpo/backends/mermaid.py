@@ -54,6 +54,7 @@ _CLASSES: Mapping[str, str] = {
     "stale": "stroke:#b58407,stroke-dasharray:5 3",
     "running": "stroke:#0e8a8a,stroke-width:2px",
     "done": "stroke:#2da44e",
+    "cached": "stroke:#2da44e,stroke-dasharray:5 3",
     "failed": "stroke:#d1242f,stroke-width:2px",
     "cancelled": "stroke:#8b949e,stroke-dasharray:5 3",
     "not-reached": "stroke:#8b949e,stroke-dasharray:5 3",

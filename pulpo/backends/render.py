@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..plan import FlowDefinition, Orchestration
 
-__all__ = ["Picture", "draw", "escape", "svg"]
+__all__ = ["ALONE", "INLINE", "Picture", "draw", "escape", "in_page", "svg"]
 
 HINT = (
     "No picture: Graphviz is not here. `pip install pygraphviz`, or `apt install graphviz` "
@@ -43,11 +43,11 @@ _DARK = (
     "--ink:#f0f6fc;--dim:#a3adb8;--line:#8b949e;--op:#6cb0f5;--frame:#8b949e;--stale:#e3b341;"
     "--order:#a3adb8;--warn:#f0a04b;--bad:#ff7b72;--good:#4ac26b;--busy:#4cc9d9;"
 )
-# An <img> is a page of its own: it can only ask which scheme the reader prefers.
-_ALONE = f".pulpo{{{_LIGHT}}}@media(prefers-color-scheme:dark){{.pulpo{{{_DARK}}}}}"
-# Inline, the page says: JupyterLab, Notebook and nbconvert; VS Code; Sphinx; Colab. Text takes the
-# page's own colour, so that it can be read on pages that say nothing.
-_INLINE = (
+#: For an <img>, which is a page of its own: it can only ask which scheme the reader prefers.
+ALONE = f".pulpo{{{_LIGHT}}}@media(prefers-color-scheme:dark){{.pulpo{{{_DARK}}}}}"
+#: Inline, the page says: JupyterLab, Notebook and nbconvert; VS Code; Sphinx; Colab. Text takes the
+#: page's own colour, so that it can be read on pages that say nothing.
+INLINE = (
     f".pulpo{{{_LIGHT}--ink:var(--jp-ui-font-color1,currentColor);}}"
     '[data-jp-theme-light="false"] .pulpo,.vscode-dark .pulpo,.vscode-high-contrast .pulpo,'
     f'[data-theme="dark"] .pulpo,html[theme="dark"] .pulpo{{{_DARK}'
@@ -81,6 +81,7 @@ _RULES = (
             "stale": "stale",
             "running": "busy",
             "done": "good",
+            "cached": "good",
             "failed": "bad",
             "missing": "bad",
         }.items()
@@ -158,7 +159,7 @@ class Picture:
 
         Its operations are links to their cells, where these are known.
         """
-        return _linked(self.svg.replace(_ALONE, _INLINE, 1), self.links)
+        return _linked(self.svg.replace(ALONE, INLINE, 1), self.links)
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as its suffix says.
@@ -186,13 +187,7 @@ class Picture:
     def _repr_html_(self) -> str:
         alone = self.svg
         least = re.search(r"min-width:\d+px", alone)
-        data = base64.b64encode(alone.encode()).decode("ascii")
-        return (
-            f'<div class="pulpo-picture" style="overflow-x:auto"><style>{_SWITCH}</style>'
-            f'<img alt="{escape(self.alt)}" style="max-width:100%;{least[0] if least else ""}" '
-            f'src="data:image/svg+xml;base64,{data}">'
-            f'<div class="pulpo-inline" style="display:none">{self.inline}</div></div>'
-        )
+        return in_page(alone, self.inline, alt=self.alt, style=least[0] if least else "")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         try:
@@ -238,6 +233,20 @@ def svg(dot_text: str) -> str:
     return _finished(dot_text)
 
 
+def in_page(alone: str, inline: str, *, alt: str, style: str = "") -> str:
+    """Return HTML that shows an SVG: as an element, or as an image where elements are not trusted.
+
+    ``alone`` is a document of its own, ``inline`` an element of the page.
+    """
+    data = base64.b64encode(alone.encode()).decode("ascii")
+    return (
+        f'<div class="pulpo-picture" style="overflow-x:auto"><style>{_SWITCH}</style>'
+        f'<img alt="{escape(alt)}" style="max-width:100%;{style}" '
+        f'src="data:image/svg+xml;base64,{data}">'
+        f'<div class="pulpo-inline" style="display:none">{inline}</div></div>'
+    )
+
+
 def escape(text: str) -> str:
     """Return ``text`` for HTML, inside or outside of a quoted attribute."""
     return html.escape(_clean(text), quote=True)
@@ -266,7 +275,7 @@ def _finished(dot_text: str) -> str:
         _name(element)
     _frame(root, graph)
     style = ElementTree.Element("style")
-    style.text = _ALONE + _RULES
+    style.text = ALONE + _RULES
     for place, (tag, text) in enumerate((("title", title), ("desc", description))):
         root.insert(place, ElementTree.Element(tag))
         root[place].text = text

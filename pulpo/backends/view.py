@@ -48,6 +48,7 @@ SIGNS: Mapping[str, str] = {
     "running": "▶",
     "retrying": "▶",
     "done": "✓",
+    "cached": "✓",
     "failed": "✗",
     "timed out": "✗",
     "cancelled": "⊘",
@@ -386,7 +387,10 @@ def _group_state(group: Collapsed, view: View, states: Mapping[str, str]) -> tup
             what = {"problem": "with problems", "not-reached": "not reached"}.get(state, state)
             sign = SIGNS["not reached" if state == "not-reached" else state]
             return state, f"{sign} {found[state]:,} {what}"
-    return ("done", f"{SIGNS['done']} done") if set(found) == {"done"} else ("", "")
+    if found.keys() <= {"done", "cached"}:
+        state = "done" if found["done"] else "cached"
+        return state, f"{SIGNS[state]} {state}"
+    return "", ""
 
 
 def _is_group(child: Group | Node | Collapsed) -> bool:

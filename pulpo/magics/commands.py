@@ -175,30 +175,27 @@ def _graph(session: Session, arguments: argparse.Namespace) -> Any:
 
 
 def _run(session: Session, arguments: argparse.Namespace) -> Any:
-    given = parameters_of(session, arguments.param)
-    run = session.run(
-        arguments.flow,
-        given,
-        on_change=_progress(),
-        engine=arguments.engine,
-        **_part(arguments),
-    )
+    run = session.run(arguments.flow, **_run_options(session, arguments))
     run.raise_for_failure()
     return run
 
 
 async def arun(session: Session, arguments: argparse.Namespace) -> Any:
     """Do what ``%pulpo run`` does, on the running event loop."""
-    given = parameters_of(session, arguments.param)
-    run = await session.arun(
-        arguments.flow,
-        given,
-        on_change=_progress(),
-        engine=arguments.engine,
-        **_part(arguments),
-    )
+    run = await session.arun(arguments.flow, **_run_options(session, arguments))
     run.raise_for_failure()
     return run
+
+
+def _run_options(session: Session, arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "parameters": parameters_of(session, arguments.param),
+        "on_change": _progress(),
+        "resume": arguments.resume,
+        "changed": arguments.changed,
+        "engine": arguments.engine,
+        **_part(arguments),
+    }
 
 
 def _part(arguments: argparse.Namespace) -> Part:
@@ -335,6 +332,15 @@ def _add_run(parser: Parser) -> None:
     )
     parser.add_argument(
         "--engine", choices=ENGINES, default="prefect", help="local: the same, without Prefect"
+    )
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
+        "--resume", action="store_true", help="go on with the last run, which failed or was stopped"
+    )
+    earlier.add_argument(
+        "--changed",
+        action="store_true",
+        help="keep results, and run what changed since they were kept",
     )
     _selection(parser)
     _shape(parser)

@@ -100,6 +100,14 @@ class Lab:
         """Run every cell and wait until all have run (clicking "Run All" races the kernel)."""
         self._command(page, "notebook:run-all-cells")
 
+    def start_all(self, page: Page) -> None:
+        """Begin to run every cell, and wait for none."""
+        page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells') }")
+
+    def interrupt(self, page: Page) -> None:
+        """Interrupt the kernel, as the button in the toolbar does."""
+        self._command(page, "notebook:interrupt-kernel")
+
     def run_cell(self, page: Page, index: int) -> None:
         """Run one cell, counted from 0, and wait until it has run."""
         page.evaluate("i => { jupyterapp.shell.currentWidget.content.activeCellIndex = i }", index)

@@ -1,0 +1,291 @@
+"""Results of earlier calls that a run takes instead of calling again: ``--resume``, ``--changed``.
+
+A result is taken only for the same inputs, and only while all code and values that made it are what
+they were. What counts as the same input is where the two differ: `FromRun` takes the very objects
+of the run that it goes on with, `FromStorage` compares content, so it survives a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import decimal
+import enum
+import hashlib
+import pathlib
+import pickle
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from prefect.results import ResultStore
+
+__all__ = ["Call", "Calls", "Found", "FromRun", "FromStorage", "Reuse"]
+
+#: Values that are the same when they are equal, and of one type; others are when they are one.
+_PLAIN = (
+    bool, int, float, complex, str, bytes, type(None), enum.Enum, uuid.UUID, decimal.Decimal,
+    datetime.date, datetime.time, datetime.timedelta, pathlib.PurePath,
+)  # fmt: skip
+
+#: Bytes of a value that are looked at to tell whether it was changed in place: pickled ones, which
+#: take 40 ms, and those of arrays.
+_MOST_PICKLED = 1_000_000
+_MOST_RAW = 16_000_000
+
+
+class Found(NamedTuple):
+    """A result that need not be made again."""
+
+    value: Any
+
+
+class Reuse(Protocol):
+    """What a run asks before it calls an operation, and tells after it did."""
+
+    notes: list[str]
+
+    async def find(self, operation: str, inputs: Mapping[str, Any]) -> Found | None:
+        """Return the result of an equal call, or None."""
+
+    async def keep(self, operation: str, inputs: Mapping[str, Any], value: Any) -> None:
+        """Take what a call gave, before anybody else gets it."""
+
+
+# --- Of one run, in memory ------------------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """A call that an operation finished; the inputs are held so that they stay the very objects."""
+
+    inputs: Mapping[str, Any]
+    value: Any
+    seal: str | None
+
+    @property
+    def is_broken(self) -> bool:
+        """True when the value was changed in place since, as far as that can be told."""
+        return self.seal is not None and _seal(self.value) != self.seal
+
+
+@dataclass(slots=True)
+class Calls:
+    """The calls that one operation finished in a run: several, when it runs for each of many."""
+
+    _by_inputs: dict[Any, Call] = field(default_factory=dict)
+
+    def add(self, inputs: Mapping[str, Any], value: Any) -> None:
+        """Remember a call that ended now."""
+        self._by_inputs[_identity(inputs)] = Call(inputs, value, _seal(value))
+
+    def find(self, inputs: Mapping[str, Any]) -> Call | None:
+        """Return the call that got these very objects."""
+        return self._by_inputs.get(_identity(inputs))
+
+    def __bool__(self) -> bool:
+        return bool(self._by_inputs)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._by_inputs.values())
+
+
+class FromRun:
+    """Takes what one run finished, value by value, so that another goes on from there.
+
+    Parameters
+    ----------
+    calls
+        The finished calls by operation: of those only whose code is what it was.
+    called
+        The operations that got results of each, and so may have changed these in place.
+    """
+
+    def __init__(self, calls: Mapping[str, Calls], called: Mapping[str, list[str]]) -> None:
+        self.notes: list[str] = []
+        self._calls = calls
+        self._called = called
+
+    async def find(self, operation: str, inputs: Mapping[str, Any]) -> Found | None:
+        """Return the result that the other run had for these very objects, unless it was changed.
+
+        Each operation's results are looked at once more here: a consumer may have changed one in
+        place before it failed, and would get the changed one now.
+        """
+        call = self._calls[operation].find(inputs) if operation in self._calls else None
+        if call is None:
+            return None
+        users = " and ".join(self._called.get(operation, ()))
+        if call.is_broken:
+            self._note(f"{operation} ran again: {users} changed its result in place")
+            return None
+        if call.seal is None and users:
+            self._note(
+                f"{operation} was not run again, and it cannot be told whether {users} changed its "
+                "result in place (it is large, or cannot be pickled)"
+            )
+        return Found(call.value)
+
+    async def keep(self, operation: str, inputs: Mapping[str, Any], value: Any) -> None:
+        """Do nothing: every run remembers its calls."""
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def _identity(value: Any) -> Any:
+    """Return a key that two values share when one can stand for the other."""
+    if isinstance(value, dict):
+        return "dict", tuple((key, _identity(item)) for key, item in value.items())
+    if type(value) in (list, tuple):
+        return type(value), tuple(map(_identity, value))
+    return (type(value), value) if isinstance(value, _PLAIN) else id(value)
+
+
+class _TooMuch(Exception):
+    """A value is larger than what is looked at."""
+
+
+class _Sink:
+    """Takes pickled bytes, up to so many, into a digest."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._left = most
+        self._digest = hashlib.blake2b(digest_size=20)
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0:
+                raise _TooMuch
+        self._digest.update(data)
+        return size
+
+    def write_buffer(self, buffer: pickle.PickleBuffer) -> None:
+        self.write(buffer.raw())
+
+    def result(self) -> str:
+        return self._digest.hexdigest()
+
+
+def _seal(value: Any) -> str | None:
+    """Return a digest of the value's content; None when it is large or cannot be told."""
+    if isinstance(value, _PLAIN):
+        return ""
+    sink, raw = _Sink(_MOST_PICKLED), _Sink(_MOST_RAW)
+    try:
+        pickle.Pickler(sink, 5, buffer_callback=raw.write_buffer).dump(value)
+    except Exception:  # a user's class may do anything when it is pickled
+        return None
+    return sink.result() + raw.result()
+
+
+# --- Across runs and kernels, in Prefect's result storage -----------------------------------------
+
+
+class FromStorage:
+    """Keeps each result under what it was made of, in Prefect's result storage.
+
+    Classes are stored by name, as `pickle` does, so that a result comes back as an instance of the
+    class that the notebook has now (Prefect's own, by cloudpickle, would bring a copy of the class
+    along: https://github.com/PrefectHQ/prefect/issues/16342).
+
+    Parameters
+    ----------
+    code_of
+        Returns a digest of all that an operation is made of, by its name.
+    """
+
+    def __init__(self, code_of: Callable[[str], str]) -> None:
+        self.notes: list[str] = []
+        self._code_of = code_of
+        self._store: ResultStore | None = None
+        self._lock = Lock()
+        #: Digests of values by their ids, with the values, whose ids stay theirs that way.
+        self._digests: dict[int, tuple[Any, str]] = {}
+
+    async def find(self, operation: str, inputs: Mapping[str, Any]) -> Found | None:
+        """Return the result that is stored for equal inputs and the same code."""
+        return await asyncio.to_thread(self._find, operation, dict(inputs))
+
+    async def keep(self, operation: str, inputs: Mapping[str, Any], value: Any) -> None:
+        """Store a result."""
+        await asyncio.to_thread(self._keep, operation, dict(inputs), value)
+
+    def _find(self, operation: str, inputs: dict[str, Any]) -> Found | None:
+        key = self._key(operation, inputs)
+        if not key:
+            return None
+        try:
+            stored = self._storage().read(key).result
+            digest, value = stored["digest"], stored["value"]
+        except Exception:  # none is there, or its classes are not
+            return None
+        self._digests[id(value)] = value, digest
+        return Found(value)
+
+    def _keep(self, operation: str, inputs: dict[str, Any], value: Any) -> None:
+        key = self._key(operation, inputs)
+        try:
+            digest = _content(value)
+            self._digests[id(value)] = value, digest
+            if key:
+                self._storage().write({"digest": digest, "value": value}, key)
+        except Exception as error:
+            why = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+            self.notes.append(f"{operation} runs each time: its result cannot be kept ({why})")
+
+    def _key(self, operation: str, inputs: dict[str, Any]) -> str:
+        """Return where a result is kept; empty when its inputs cannot be told."""
+        told = [operation, self._code_of(operation)]
+        try:
+            for name, value in sorted(inputs.items()):
+                told += [name, self._digest(value)]
+        except Exception:
+            return ""
+        return f"pulpo/{hashlib.sha256(repr(told).encode()).hexdigest()}"
+
+    def _digest(self, value: Any) -> str:
+        if isinstance(value, _PLAIN):
+            return _content(value)
+        if type(value) in (list, tuple):  # of several operations: each is known by itself
+            known = [self._digests.get(id(item)) for item in value]
+            if value and id(value) not in self._digests and all(known):
+                return repr([type(value).__name__, *(each[1] for each in known if each)])
+        known_one = self._digests.get(id(value))
+        if known_one is None:
+            known_one = self._digests[id(value)] = value, _content(value)
+        return known_one[1]
+
+    def _storage(self) -> ResultStore:
+        with self._lock:
+            if self._store is None:
+                from prefect.results import ResultStore
+                from prefect.serializers import PickleSerializer
+
+                self._store = ResultStore(
+                    serializer=PickleSerializer(picklelib="pickle"), cache_result_in_memory=False
+                )
+            return self._store
+
+
+def _content(value: Any) -> str:
+    """Return a digest of the value's content.
+
+    Equal values that are built differently (a text that is one object in one of them, and two in
+    the other) have one digest: nothing is pickled by reference to an earlier part.
+
+    Raises
+    ------
+    Exception
+        Whatever pickling raises.
+    """
+    sink = _Sink()
+    pickler = pickle.Pickler(sink, 5, buffer_callback=sink.write_buffer)
+    pickler.fast = True
+    pickler.dump(value)
+    return sink.result()
