@@ -10,7 +10,7 @@ from typing import Any
 
 from .backends import local
 from .plan import Orchestration
-from .run_logs import kept_logs, speaking
+from .run_logs import Speaker, kept_logs
 from .runs import OperationRun, OperationState, Run
 
 __all__ = ["run_locally"]
@@ -39,13 +39,13 @@ async def run_locally(
 def _call(
     run: Run, functions: Mapping[str, Callable[..., Any]], name: str, /, *args: Any, **kwargs: Any
 ) -> Any:
-    with speaking(run, name):
+    with Speaker(run, name):
         given = functions[name](*args, **kwargs)
     return _later(run, name, given) if type(given) is CoroutineType else given
 
 
 async def _later(run: Run, name: str, given: CoroutineType[Any, Any, Any]) -> Any:
-    with speaking(run, name):
+    with Speaker(run, name):
         return await given
 
 
@@ -55,6 +55,7 @@ class _Notes(local.Watcher):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._operations = run.operations
+        self._began = run._began
 
     def called(self, operation: str, given: Mapping[str, Any]) -> None:
         noted = self._operations[operation]
@@ -103,7 +104,7 @@ class _Notes(local.Watcher):
                 self._run.keep_line(operation, f"Skipped: {where}: {error!r}", level="WARNING")
 
     def _note(self, noted: OperationRun, state: OperationState) -> None:
-        now = time.perf_counter() - self._run._began
+        now = time.perf_counter() - self._began
         if noted.start is None:
             noted.start = now
         noted.state = state

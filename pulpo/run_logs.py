@@ -7,15 +7,15 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from .runs import Run
 
-__all__ = ["kept_logs", "speaking"]
+__all__ = ["Speaker", "kept_logs"]
 
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("run", default=None)
-_speaker: contextvars.ContextVar[_Speaker | None] = contextvars.ContextVar("speaker", default=None)
+_speaker: contextvars.ContextVar[Speaker | None] = contextvars.ContextVar("speaker", default=None)
 _LOGGERS = ("prefect", "prefect._internal")
 
 
@@ -37,8 +37,11 @@ class _ToRun(logging.Handler):
         run.keep_line(about or record.name, text, level=record.levelname)
 
 
-class _Speaker:
-    """One call of an operation: what it prints, line by line, while it is entered."""
+class Speaker:
+    """Takes what is printed while it is entered, here and in threads that have this context.
+
+    It stands for one call of an operation, and keeps the lines as that one's.
+    """
 
     def __init__(self, run: Run, operation: str) -> None:
         self.run = run
@@ -54,6 +57,7 @@ class _Speaker:
             self.write("\n")
 
     def write(self, text: str) -> None:
+        """Keep the lines that are whole by now."""
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
             self.run.keep_line(self.operation, line.rpartition("\r")[2])
@@ -116,8 +120,3 @@ def kept_logs(run: Run) -> Iterator[None]:
                     logger.propagate = propagate
                 if isinstance(sys.stdout, _Output):  # else somebody else put a stream there
                     sys.stdout = sys.stdout._stream
-
-
-def speaking(run: Run, operation: str) -> AbstractContextManager[None]:
-    """Take what is printed here, and in threads that have this context, for the operation's."""
-    return _Speaker(run, operation)

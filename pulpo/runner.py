@@ -44,7 +44,7 @@ from .errors import (
 from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 from .prefect_server import PrivateServer, shared
 from .reuse import Calls, FromStorage, Reuse
-from .run_logs import kept_logs, speaking
+from .run_logs import Speaker, kept_logs
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
 if TYPE_CHECKING:
@@ -777,7 +777,7 @@ def _noted(
     signature = inspect.signature(function)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with speaking(run, operation.name):
+        with Speaker(run, operation.name):
             return await _without_exit(function(*args, **kwargs))
 
     @functools.wraps(function)

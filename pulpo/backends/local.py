@@ -544,20 +544,19 @@ class _Execution:
             call.timer = None
         if self.is_over:
             return
-        options = call.job.options
-        if error is not None and call.attempts <= options.retries:
+        if error is None and call.many is None:
+            self._job_done(call, value)
+        elif error is not None and call.attempts <= call.job.options.retries:
             if self.watcher is not None:
                 self.watcher.retrying(call.job.name, error)
-            if options.retry_delay:
-                self._at_home(self.loop.call_later, options.retry_delay, self._again, call)
+            if delay := call.job.options.retry_delay:
+                self._at_home(self.loop.call_later, delay, self._again, call)
             else:
                 self._start(call)
         elif call.many is not None:
             self._element_ended(call, call.many, value, error, late)
         elif error is not None:
             self._job_failed(call, error, late)
-        else:
-            self._job_done(call, value)
 
     def _again(self, call: _Call) -> None:
         with self.lock:
