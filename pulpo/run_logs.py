@@ -18,10 +18,10 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 from .runs import Run
 
-__all__ = ["Report", "Reporter", "Reports", "kept_logs", "speaking"]
+__all__ = ["Report", "Reporter", "Reports", "Speaker", "kept_logs"]
 
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("run", default=None)
-_speaker: contextvars.ContextVar[_Speaker | None] = contextvars.ContextVar("speaker", default=None)
+_speaker: contextvars.ContextVar[Speaker | None] = contextvars.ContextVar("speaker", default=None)
 _LOGGERS = ("prefect", "prefect._internal", "distributed")
 
 
@@ -48,21 +48,33 @@ def _is_of_dask(record: logging.LogRecord) -> bool:
     return record.name.startswith("distributed") and record.levelno < logging.WARNING
 
 
-class _Speaker:
-    """One call of an operation: what it prints, line by line."""
+class Speaker:
+    """Takes what is printed while it is entered, here and in threads that have this context.
 
-    def __init__(self, keep: Callable[[str], object]) -> None:
-        self._keep = keep
+    It stands for one call of an operation, and keeps the lines as that one's.
+    """
+
+    def __init__(self, run: Run, operation: str) -> None:
+        self._run = run
+        self._operation = operation
         self._begun = ""
 
+    def __enter__(self) -> None:
+        self._token = _speaker.set(self)
+
+    def __exit__(self, *_error: object) -> None:
+        _speaker.reset(self._token)
+        if self._begun:
+            self.write("\n")
+
     def write(self, text: str) -> None:
+        """Keep the lines that are whole by now."""
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
             self._keep(line.rpartition("\r")[2])
 
-    def end(self) -> None:
-        if self._begun:
-            self.write("\n")
+    def _keep(self, line: str) -> None:
+        self._run.keep_line(self._operation, line)
 
 
 class _Output:
@@ -125,24 +137,6 @@ def kept_logs(run: Run) -> Iterator[None]:
                     sys.stdout = sys.stdout._stream
 
 
-@contextmanager
-def speaking(run: Run, operation: str) -> Iterator[None]:
-    """Take what is printed here, and in threads that have this context, for the operation's."""
-    with _heard(lambda line: run.keep_line(operation, line)):
-        yield
-
-
-@contextmanager
-def _heard(keep: Callable[[str], object]) -> Iterator[None]:
-    speaker = _Speaker(keep)
-    token = _speaker.set(speaker)
-    try:
-        yield
-    finally:
-        _speaker.reset(token)
-        speaker.end()
-
-
 # --- From workers ---------------------------------------------------------------------------------
 
 
@@ -193,13 +187,25 @@ class Reporter:
         _listen_here(self._folder)
         self._tell("began")
         try:
-            with _heard(lambda line: self._tell("line", line)):
+            with _Writer(self._folder, self._operation):
                 yield
         finally:
             self._tell("ended")
 
-    def _tell(self, what: Literal["began", "ended", "line"], text: str = "") -> None:
-        _write(self._folder, Report(self._operation, what, time.time(), text))
+    def _tell(self, what: Literal["began", "ended"]) -> None:
+        _write(self._folder, Report(self._operation, what, time.time()))
+
+
+class _Writer(Speaker):
+    """Takes what is printed on a worker, and writes it down."""
+
+    def __init__(self, folder: Path, operation: str) -> None:
+        self._folder = folder
+        self._operation = operation
+        self._begun = ""
+
+    def _keep(self, line: str) -> None:
+        _write(self._folder, Report(self._operation, "line", time.time(), line))
 
 
 def _write(folder: Path, report: Report) -> None:

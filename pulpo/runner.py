@@ -1,4 +1,4 @@
-"""Runs a compiled flow in this process, on Prefect: states, values, cancellation."""
+"""Runs a compiled flow in this process: states, values, cancellation; on Prefect or without."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from .errors import (
     UsageError,
     did_you_mean,
 )
-from .plan import FlowDefinition, FromList, FromParameter, Orchestration, Parameter
+from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 from .prefect_server import PrivateServer, shared
 from .reuse import Calls, FromStorage, Reuse
-from .run_logs import Report, Reporter, Reports, kept_logs, speaking
+from .run_logs import Report, Reporter, Reports, Speaker, kept_logs
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ async def run_flow(
     modules: Mapping[str, str],
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
+    engine: Engine = "prefect",
     reuse: Reuse | None = None,
 ) -> Run:
     """Run ``flow`` on the running event loop and return what came of it.
@@ -108,6 +109,8 @@ async def run_flow(
         Called with the run at most ten times a second, and once when it has ended.
     server
         The private server to use where none is configured; the process's own by default.
+    engine
+        ``"local"`` runs the plan without Prefect, which needs neither ``modules`` nor a server.
     reuse
         Where results are taken from, and kept, so that operations need not run.
 
@@ -121,6 +124,7 @@ async def run_flow(
         When the run was cancelled; it carries the run.
     """
     job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
+    job.set_engine(engine)
     return await job.drive(on_change)
 
 
@@ -134,6 +138,7 @@ def run_flow_blocking(
     modules: Mapping[str, str],
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
+    engine: Engine = "prefect",
     reuse: Reuse | None = None,
 ) -> Run:
     """Do the same as `run_flow`, from code that cannot await.
@@ -142,6 +147,7 @@ def run_flow_blocking(
     own; ``on_change`` is called in this thread all the same.
     """
     job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
+    job.set_engine(engine)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -213,6 +219,8 @@ class _Job:
         self.run = Run(
             flow, [node.name for node in orchestration.operations if node.name in covers]
         )
+        self.engine: Engine = "prefect"
+        self.plan = orchestration
         self.options = {node.name: node.options for node in orchestration.operations}
         self.run.runner = orchestration.runner
         self.run._plan = orchestration, self.definition
@@ -228,6 +236,12 @@ class _Job:
         self._epoch = 0.0
         self._reports: Reports | None = None
 
+    def set_engine(self, engine: Engine) -> None:
+        """Say what runs it."""
+        self.engine = engine
+        if engine == "local":
+            self.run.runner = "local"
+
     async def drive(self, on_change: OnChange | None) -> Run:
         """Run, while telling ``on_change`` what changes; see `run_flow`."""
         task = asyncio.create_task(self._execute())
@@ -241,11 +255,13 @@ class _Job:
                     self._blame_server(None)
                     await _cancel(task)
                     return self.run
+                if on_change is None or task.done():
+                    continue
                 seen = [(each.state, each.ended) for each in self.run.operations.values()]
                 now = f"{self.run.state}{seen}{int(self.run.elapsed())}"  # time is shown, too
                 # A server that is up already answers at once: no need to speak of it.
                 speak = self.run.state != "starting" or time.monotonic() - begun > 1
-                if on_change is not None and speak and now != told and not task.done():
+                if speak and now != told:
                     told = now
                     on_change(self.run)
         except asyncio.CancelledError:
@@ -262,7 +278,7 @@ class _Job:
 
     async def _execute(self) -> None:
         try:
-            await self._run_on_prefect()
+            await (self._run_locally() if self.engine == "local" else self._run_on_prefect())
         except Exception as error:  # nothing has run
             self.run.error = error
             self.run_ended("failed")
@@ -272,7 +288,8 @@ class _Job:
         await _aside(_import_prefect)
         loaded = _load(self.modules, self.functions, self.namespace)
         flow = loaded.flows[self.run.flow]
-        values = _convert(self.definition, flow, self.parameters, loaded.helpers.Ref)
+        annotations = inspect.get_annotations(flow.fn)
+        values = _convert(self.definition, annotations, self.parameters, loaded.helpers.Ref)
         url = await self._server_url()
         with (
             self._workers_reports() as folder,
@@ -284,19 +301,28 @@ class _Job:
             _watch(loaded, self.run, folder, self._read_reports)
             if folder is not None:
                 vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn)
-            self.run.state = "running"
-            self._began = self.run._began = time.perf_counter()
-            self._epoch = time.time()
-            try:
-                self.run._result = await flow(**values)
-            except Exception as error:
-                self.run.error = error
-                self.run_ended("failed")
-            except BaseException:
-                self.run_ended("cancelled")
-                raise
-            else:
-                self.run_ended("done")
+            await self._to_its_end(flow(**values))
+
+    async def _run_locally(self) -> None:
+        from .local_runs import run_locally
+
+        values = _all_values(self.definition, self.functions, self.namespace, self.parameters)
+        await self._to_its_end(run_locally(self.run, self.plan, self.functions, values))
+
+    async def _to_its_end(self, call: Awaitable[Any]) -> None:
+        self.run.state = "running"
+        self._began = self.run._began = time.perf_counter()
+        self._epoch = time.time()
+        try:
+            self.run._result = await call
+        except Exception as error:
+            self.run.error = error
+            self.run_ended("failed")
+        except BaseException:
+            self.run_ended("cancelled")
+            raise
+        else:
+            self.run_ended("done")
         self._take_blame()
 
     @contextmanager
@@ -337,7 +363,7 @@ class _Job:
         self.run.state = state
         self.run.seconds = time.perf_counter() - self._began if self._began else 0.0
         for operation in self.run.operations.values():
-            if state == "done":
+            if state == "done" and operation.calls:
                 operation.calls = Calls()
             if operation.state == "pending":
                 operation.state = "not reached"
@@ -502,12 +528,11 @@ def _list(names: Sequence[str]) -> str:
 
 def _convert(
     definition: FlowDefinition,
-    flow: Flow[..., Any],
+    annotations: Mapping[str, Any],
     given: Mapping[str, Any],
     by_reference: Callable[[Any], Any],
 ) -> dict[str, Any]:
     """Return the values as the flow takes them, so that Prefect finds nothing to complain about."""
-    annotations: dict[str, Any] = dict(inspect.get_annotations(flow.fn))
     values: dict[str, Any] = {}
     for parameter in definition.parameters:
         if parameter.name not in given:
@@ -522,6 +547,43 @@ def _convert(
             value = _as_type(definition.name, parameter, inner, value)
         values[parameter.name] = by_reference(value)
     return values
+
+
+def _all_values(
+    definition: FlowDefinition,
+    functions: Mapping[str, Callable[..., Any]],
+    namespace: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the value of every parameter, as Prefect passes them on."""
+    names = _Operations("operations", functions, namespace)
+    values = dict(given)
+    types: dict[str, Any] = {}
+    for parameter in definition.parameters:
+        name, default = parameter.name, parameter.default
+        types[name] = _evaluated(definition, parameter.annotation, names)
+        if default is not None:
+            values.setdefault(name, _evaluated(definition, default, names))
+            if default.text == "None" and values[name] is None:
+                types[name] = Any  # it is one of its values, whatever the annotation says
+    return _convert(definition, types, values, lambda value: value)
+
+
+def _evaluated(definition: FlowDefinition, text: Text | None, operations: _Operations) -> Any:
+    """Return what the user's own expression means; without one it is any type."""
+    if text is None:
+        return Any
+    try:
+        scope = {
+            name: getattr(importlib.import_module(module) if module else operations, name)
+            for name, module in text.names
+        }
+        return eval(text.text, scope)
+    except Exception as error:
+        raise RunError(
+            f"{text.text!r}, of a parameter of {definition.name}, has no meaning any more: "
+            f"{error}. Run the cell that defines it again."
+        ) from error
 
 
 def _as_type(flow: str, parameter: Parameter, annotation: Any, value: Any) -> Any:
@@ -753,7 +815,7 @@ def _noted(
     signature = inspect.signature(function)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with speaking(run, operation.name):
+        with Speaker(run, operation.name):
             return await _without_exit(function(*args, **kwargs))
 
     @functools.wraps(function)

@@ -143,7 +143,8 @@ class Run:
     error
         The exception that made the run fail, the user's own where an operation raised.
     runner
-        Where the operations ran: ``"async"``, in this process, or a task runner.
+        Where the operations ran: ``"async"``, in this process; ``"local"``, in it too, but without
+        Prefect; or a task runner.
     notes
         What a person should know of it, such as which inputs came from an earlier run.
     """

@@ -70,10 +70,13 @@ TABLE = {
     # What calls gave, by their inputs; Prefect's storage keeps it.
     "reuse": Room("", "prefect"),
     "run_logs": Room("runs"),
+    # How the engine without Prefect, which knows of plans and functions alone, tells its run.
+    "local_runs": Room("plan backends runs run_logs errors"),
     "run_view": Room("runs backends"),
     "prefect_server": Room("errors"),
     "runner": Room(
-        "plan backends runs run_logs reuse prefect_server errors", "prefect pydantic anyio httpx"
+        "plan backends runs run_logs local_runs reuse prefect_server errors",
+        "prefect pydantic anyio httpx",
     ),
     "settings": Room("errors", "pydantic pydantic_settings"),
     "session": Room(BELOW_SESSION, "IPython"),

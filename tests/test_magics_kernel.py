@@ -182,16 +182,58 @@ def test_a_failing_run_and_an_interrupted_run_leave_the_kernel_usable(kernel: Ke
 
     kernel.run("%%operation a.f\nasync def f() -> Raw:\n    await __import__('asyncio').sleep(600)")
     request = kernel.send("%pulpo run")
-    while True:  # until it says that the operation is running
-        message = kernel.client.get_iopub_msg(timeout=SECONDS)
-        data = message["content"].get("data", {})
-        if "running 0/2: a.f" in data.get("text/html", ""):
-            break
+    until_shown(kernel, "running 0/2: a.f")
     kernel.manager.interrupt_kernel()
     outputs = kernel.outputs(request)
     assert outputs[-1]["type"] == "error"
     assert outputs[-1]["ename"] in ("RunInterrupted", "KeyboardInterrupt")
     assert kernel.text("1 + 1") == "2"
+
+
+def test_a_run_without_prefect_is_awaited_interrupted_and_shown(kernel: Kernel) -> None:
+    kernel.run("import asyncio, sys, time\nhome = asyncio.get_running_loop()\nloops = []")
+    kernel.run(FETCH)
+    kernel.run(CLEAN.replace("    return", "    print('cleaning')\n    return"))
+    kernel.run(
+        """
+        %%operation load.where
+        async def where(raw: Raw):
+            loops.append(asyncio.get_running_loop())
+        """
+    )
+    outputs = kernel.run("run = %pulpo run load --engine local --param query=python\nprint('mine')")
+    assert [output["text"] for output in outputs if output["type"] == "stream"] == ["mine\n"]
+    shown = [output for output in outputs if "display" in output["type"]]
+    assert "done 3/3" in shown[-1]["data"]["text/html"]
+    assert kernel.text("run['load.clean']") == "{'query': 'python', 'clean': True}"
+    assert kernel.text("run.logs('load.clean')") == "['load.clean: cleaning']"
+    kernel.run("%%time\nkept = %pulpo run --engine local --param query=x")
+    kernel.run("import pulpo\nkept = pulpo.run(query='y', engine='local')")
+    assert kernel.text("kept['load.fetch'], loops[0] is home, loops[-1] is home") == (
+        "({'query': 'y'}, True, False)"
+    )
+
+    header = "%%operation load.fetch\n"
+    for cell in (
+        "async def fetch(query: str) -> Raw:\n    await asyncio.sleep(600)",
+        "def fetch(query: str) -> Raw:\n    while True:\n        time.sleep(0.01)",
+    ):
+        kernel.run(header + cell)
+        request = kernel.send("%pulpo run --engine local --param query=x")
+        until_shown(kernel, "running 0/3: load.fetch")
+        kernel.manager.interrupt_kernel()
+        (*_, error) = kernel.outputs(request)
+        assert error["ename"] in ("RunInterrupted", "KeyboardInterrupt")
+        assert kernel.text("pulpo.last_run().states['load.fetch']") == "'cancelled'"
+    assert kernel.text("[name for name in sys.modules if name == 'prefect']") == "[]"
+
+
+def until_shown(kernel: Kernel, text: str) -> None:
+    """Wait until a display tells of something."""
+    while True:
+        message = kernel.client.get_iopub_msg(timeout=SECONDS)
+        if text in message["content"].get("data", {}).get("text/html", ""):
+            return
 
 
 # --- nbval --------------------------------------------------------------------------------------
