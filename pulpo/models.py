@@ -10,13 +10,22 @@ import sys
 import types
 import typing
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ForwardRef, NewType, Union, get_args, get_origin
 
 from .errors import ModelError
 
-__all__ = ["Model", "ModelRef", "Shape", "is_model", "model_ref", "shape_of", "unaliased"]
+__all__ = [
+    "Model",
+    "ModelRef",
+    "Shape",
+    "is_model",
+    "misfit",
+    "model_ref",
+    "shape_of",
+    "unaliased",
+]
 
 #: What stands for several of a model: a parameter gets a list, a result may be any sequence.
 _TAKES_SEVERAL = (
@@ -151,6 +160,57 @@ def model_ref(type_: Any) -> ModelRef:
     # Graphs look models up by their keys, which is quick when equal ones are one object.
     key, name = sys.intern(_label(type_, full=True)), sys.intern(_label(type_))
     return ModelRef(key=key, name=name, fields=_fields(type_))
+
+
+def misfit(type_: Any, value: Any) -> str:
+    """Say in words what a value is instead of what an annotation asks for; "" when it fits.
+
+    Only models are looked at, by their classes and never by their fields: a class of the same name
+    will do, since a cell that ran again made another. What cannot be told fits.
+    """
+    type_ = unaliased(type_)
+    origin, members = get_origin(type_), get_args(type_)
+    if origin is typing.Annotated:
+        return misfit(members[0], value)
+    if origin in _UNIONS:
+        told = [misfit(member, value) for member in members if member is not type(None)]
+        return "" if value is None or not all(told) else told[0]
+    if origin is tuple and members and Ellipsis not in members:
+        if not isinstance(value, tuple) or len(value) != len(members):
+            return f"{_brief(value)}, not a tuple of {len(members)}"
+        return _first(misfit(*pair) for pair in zip(members, value, strict=True))
+    if origin in (list, tuple) and members and any(True for _ in _models_in(members[0])):
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+            return f"{_brief(value)}, not a list"
+        inner = _first(misfit(members[0], item) for item in value)
+        return f"a list with {inner}" if inner else ""
+    wanted: Any = type_
+    while isinstance(wanted, NewType):
+        wanted = wanted.__supertype__
+    wanted = get_origin(wanted) or wanted
+    if not isinstance(wanted, type) or not (is_model(type_) or isinstance(type_, NewType)):
+        return ""
+    if _is_typed_dict(wanted):
+        wanted = dict
+    try:
+        same = [base for base in type(value).__mro__ if base.__qualname__ == wanted.__qualname__]
+        if same or isinstance(value, wanted):
+            return ""
+    except TypeError:  # a protocol that cannot be told at run time
+        return ""
+    return f"{_brief(value)}, not {_article(_label(type_))}"
+
+
+def _first(told: Iterable[str]) -> str:
+    return next(filter(None, told), "")
+
+
+def _brief(value: Any) -> str:
+    return "None" if value is None else _article(type(value).__name__)
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[:1] in "AEIOUaeiou" else f"a {name}"
 
 
 def unaliased(type_: Any) -> Any:

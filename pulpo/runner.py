@@ -31,6 +31,7 @@ from typing import (
     cast,
     get_args,
     get_origin,
+    get_type_hints,
 )
 
 from .backends.prefect import blocked_error
@@ -42,6 +43,7 @@ from .errors import (
     UsageError,
     did_you_mean,
 )
+from .models import misfit
 from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 from .prefect_server import PrivateServer, shared
 from .reuse import Calls, FromStorage, Reuse
@@ -363,6 +365,8 @@ class _Job:
         self.run.state = state
         self.run.seconds = time.perf_counter() - self._began if self._began else 0.0
         for operation in self.run.operations.values():
+            if operation.has_value and (told := _misfit(self.functions, operation)):
+                self.run.misfits[operation.name] = told
             if state == "done" and operation.calls:
                 operation.calls = Calls()
             if operation.state == "pending":
@@ -983,6 +987,25 @@ def _hooks(operation: OperationRun, run: Run) -> tuple[Callable[..., None], Call
                 operation.error = data if isinstance(data, BaseException) else None
 
     return pulpo_done, pulpo_failed
+
+
+def _misfit(functions: Mapping[str, Callable[..., Any]], operation: OperationRun) -> str:
+    """Say what an operation gave instead of what its annotation says; "" when that fits."""
+    function = functions.get(operation.name)
+    returns = getattr(function, "__annotations__", {}).get("return")
+    value = operation.value
+    if function is None or returns is None or type(value) is returns:
+        return ""
+    try:
+        returns = get_type_hints(function, include_extras=True)["return"]
+        if operation.elements is None:
+            return misfit(returns, value)
+        if get_origin(returns) is tuple or not isinstance(value, list):
+            return ""  # of many tuples the parts are taken together
+        each = returns if get_origin(returns) is not list else get_args(returns)[0]
+        return next(filter(None, (misfit(each, one) for one in value)), "")
+    except Exception:  # an annotation may name what is not there, and a user's class do anything
+        return ""
 
 
 # --- Prefect -------------------------------------------------------------------------------------

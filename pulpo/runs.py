@@ -147,6 +147,8 @@ class Run:
         Prefect; or a task runner.
     notes
         What a person should know of it, such as which inputs came from an earlier run.
+    misfits
+        What operations gave instead of the models in their annotations, in words, by operation.
     """
 
     def __init__(self, flow: str, operations: Iterable[str]) -> None:
@@ -165,6 +167,8 @@ class Run:
         self._result: Any = _NOTHING
         self._functions: tuple[Callable[..., Any], ...] = ()
         self._reuse: Reuse | None = None
+        #: What operations gave that is not what their annotations say.
+        self.misfits: dict[str, str] = {}
 
     def __getitem__(self, operation: str) -> Any:
         return self._operation(operation).value
@@ -420,7 +424,8 @@ class Run:
         return "\n".join([f"{self.flow}: {self.state}", *lines, *self._all_notes()])
 
     def _all_notes(self) -> list[str]:
-        notes = [*self.notes, *(self._reuse.notes if self._reuse else ())]
+        wrong = [f"{name} gave {what}" for name, what in self.misfits.items()]
+        notes = [*wrong, *self.notes, *(self._reuse.notes if self._reuse else ())]
         if self._printed:
             names = [name for name in self.operations if name in self._printed]
             lines = sum(self._printed.values())
@@ -471,6 +476,8 @@ class OperationFailedError(errors.OperationFailedError):
             return [title]  # the exception is Prefect's, and was raised in Prefect
         if self.run.operations[self.operation]._inputs is not None:
             title += f"\nWhat it was called with: pulpo.last_run().inputs({self.operation!r})"
+        for name, what in self.run.misfits.items():
+            title += f"\n{name} gave {what}, as its annotation says."
         if self.run.is_resumable:
             title += "\nAfter the fix, '%pulpo run --resume' goes on from there."
         return [*title.split("\n"), *_own_traceback(self._error, self.run._functions)]

@@ -75,7 +75,7 @@ TABLE = {
     "run_view": Room("runs backends"),
     "prefect_server": Room("errors"),
     "runner": Room(
-        "plan backends runs run_logs local_runs reuse prefect_server errors",
+        "models plan backends runs run_logs local_runs reuse prefect_server errors",
         "prefect pydantic anyio httpx",
     ),
     "settings": Room("errors", "pydantic pydantic_settings"),

@@ -39,7 +39,7 @@ from typing_extensions import TypeAliasType
 
 import pulpo
 from pulpo.errors import ModelError
-from pulpo.models import is_model, model_ref, shape_of
+from pulpo.models import is_model, misfit, model_ref, shape_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -383,3 +383,56 @@ def test_a_field_s_validator_does_not_make_each_run_a_new_schema() -> None:
         "from typing import Annotated\n@dataclass\nclass M:\n    a: Annotated[int, lambda x: x]"
     )
     assert fields_of(source).schema_hash == fields_of(source).schema_hash
+
+
+# --- What a value is instead ----------------------------------------------------------------------
+
+
+class Seen(pydantic.BaseModel):
+    number: int
+
+
+def seen_again() -> Any:
+    """Return an instance of a class of the same name, as a cell that ran again makes one."""
+    made = pydantic.create_model("Seen", number=(int, ...))
+    return made(number=1)
+
+
+class Child(Row):
+    pass
+
+
+Table = NewType("Table", dict)  # type: ignore[type-arg]
+Outer = NewType("Outer", Table)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "told"),
+    [
+        (Seen, Seen(number=1), ""),
+        (Seen, seen_again(), ""),
+        (Seen, {"number": 1}, "a dict, not a Seen"),
+        (Seen, None, "None, not a Seen"),
+        (Seen | None, None, ""),
+        (Seen | None, 3, "an int, not a Seen"),
+        (Row, Child(1), ""),
+        (Child, Row(1), "a Row, not a Child"),
+        (Outer, {}, ""),
+        (Outer, [], "a list, not an Outer"),
+        (Annotated[Row, "any"], 1, "an int, not a Row"),
+        (list[Seen], [Seen(number=1)], ""),
+        (list[Seen], (Seen(number=1),), ""),
+        (list[Seen], [Seen(number=1), 3], "a list with an int, not a Seen"),
+        (list[Seen], Seen(number=1), "a Seen, not a list"),
+        (list[Seen], {"a": 1}, "a dict, not a list"),
+        (tuple[Seen, Row], (Seen(number=1), Row(1)), ""),
+        (tuple[Seen, Row], (Row(1), Row(1)), "a Row, not a Seen"),
+        (tuple[Seen, Row], Row(1), "a Row, not a tuple of 2"),
+        # No models, so nothing depends on them.
+        (int, "text", ""),
+        (list[int], "text", ""),
+        (dict[str, Seen], [], ""),
+    ],
+)
+def test_what_a_value_is_instead_of_a_model_is_said(type_: Any, value: Any, told: str) -> None:
+    assert misfit(type_, value) == told
