@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import shutil
 import socket
@@ -11,10 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Lock, Thread
+from typing import Any
 
 from .errors import ServerError
 
@@ -33,6 +37,8 @@ __all__ = [
     "remember_kept",
     "shared",
     "state_folder",
+    "turn_to",
+    "without_server",
 ]
 
 #: Seconds until a start is given up. It takes 20 on two idle cores, and slow machines are common.
@@ -370,6 +376,51 @@ def leave_server(seconds: float) -> None:
         sending = Thread(target=worker.EventsWorker.drain_all, kwargs={"timeout": seconds})
         sending.start()
         sending.join()
+
+
+@contextmanager
+def without_server() -> Iterator[None]:
+    """Have Prefect give up what it holds back for a server that is gone, and what comes meanwhile.
+
+    It would try for minutes to deliver it, at the latest when the process ends.
+    """
+    worker = sys.modules.get("prefect.events.worker")
+    if worker is None:
+        yield
+        return
+    clients = sys.modules["prefect.events.clients"]
+    worker.EventsWorker.set_client_override(clients.NullEventsClient)
+    try:
+        _give_up(worker.EventsWorker._instances)
+        yield
+        _give_up(worker.EventsWorker._instances)
+    finally:
+        worker.EventsWorker.set_client_override(None)
+
+
+def _give_up(services: dict[int, Any]) -> None:
+    # Prefect can only drain its services (all of them are in one table); their tasks end at once.
+    log = logging.getLogger("prefect._internal.concurrency")
+    log.disabled = True
+    with suppress(AttributeError):  # another version of Prefect: then it takes its minutes
+        ending = [each for each in services.values() if each._task is not None]
+        for each in ending:
+            each._loop.call_soon_threadsafe(each._task.cancel)
+        end = time.monotonic() + 1
+        while not all(each._done_event.is_set() for each in ending) and time.monotonic() < end:
+            time.sleep(0.02)
+    log.disabled = False
+
+
+_turned_to = ""
+
+
+def turn_to(url: str) -> None:
+    """Have Prefect's event client connect anew when the server is another than at the last run."""
+    global _turned_to
+    if _turned_to not in ("", url):
+        leave_server(2.0)
+    _turned_to = url
 
 
 def free_port(wanted: int) -> int:
