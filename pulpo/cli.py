@@ -605,6 +605,8 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
         return
     run = session.run(options["flow"], options["parameters"], changed=options["changed"], **part)
     print(run)
+    if run.url:
+        print(f"in Prefect: {run.url}", file=sys.stderr)
     run.raise_for_failure()
     if run.result is not None:
         print(f"\n{run.result}")

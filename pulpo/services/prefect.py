@@ -187,8 +187,9 @@ def restart(
     kept = kept_server()
     database = database or (kept.database if kept is not None else None)
     _checked_database(database)
-    stop()
     if kept is not None:
+        if kept.is_running:
+            stop()
         port = port or free_port(kept.port)
         ui = kept.ui if ui is None else ui
     return start(port=port, database=database, ui=ui is not False, say=say)[0]
