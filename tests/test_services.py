@@ -23,7 +23,7 @@ from recorded import Notebook
 from runner_sample import CleanedJobs, RawJobs, sample
 
 from pulpo import CLI, runner
-from pulpo.errors import ServerError, UsageError
+from pulpo.errors import ServerError, SettingsError, UsageError
 from pulpo.prefect_server import (
     KeptServer,
     PrivateServer,
@@ -170,6 +170,16 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: 
     with pytest.raises(UsageError, match=words) as caught:
         prefect.start(**options)
     assert "geheim" not in str(caught.value)
+
+
+def test_a_state_folder_that_cannot_be_made_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PULPO_STATE_DIR", str(tmp_path / "file/state"))
+    with pytest.raises(SettingsError, match="PULPO_STATE_DIR names another"):
+        prefect.start()
+    assert find_kept() is None
 
 
 def test_the_python_face_runs_the_same_code(state: Path) -> None:

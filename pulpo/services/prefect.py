@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import MissingProgramError, ServerError, UsageError
+from ..errors import MissingProgramError, ServerError, SettingsError, UsageError
 from ..prefect_server import (
     PATIENCE,
     KeptServer,
@@ -113,6 +113,8 @@ def start(
         For a port or database that makes no sense, or when the server that runs has another.
     ServerError
         When the port is taken, or the server ends before it answers.
+    SettingsError
+        When the state folder cannot be made.
     """
     url = _checked_database(database)
     if port is not None and not 0 < port < 65536:
@@ -399,7 +401,13 @@ def _taken(port: int) -> bool:
 def _alone(say: Say) -> Iterator[None]:
     """Let no two processes start a server at once; the second finds what the first started."""
     folder = state_folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the folder for the server's state cannot be made: {error}. PULPO_STATE_DIR names "
+            "another."
+        ) from None
     with (folder / "prefect.lock").open("wb") as file:
         _lock(file, say)
         yield
