@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.dialects import plugins
 from sqlalchemy.engine import URL, CreateEnginePlugin
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 
 class OneConnection(CreateEnginePlugin):
@@ -22,13 +23,14 @@ class OneConnection(CreateEnginePlugin):
     this is SQLAlchemy's way to add to an engine, named in the URL: ``?plugin=pulpo_one``.
     """
 
+    def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
+        super().__init__(url, kwargs)
+        # What Prefect gives a database in memory.
+        kwargs |= {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
+
     def update_url(self, url: URL) -> URL:
         """Take our word out of the URL."""
         return url.difference_update_query(["plugin"])
-
-    def handle_pool_kwargs(self, pool_cls: type[Any], pool_args: dict[str, Any]) -> None:
-        """Have the pool hold one connection and never more."""
-        pool_args |= {"pool_size": 1, "max_overflow": 0}
 
 
 def main() -> None:
