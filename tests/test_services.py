@@ -310,6 +310,34 @@ class TestTheKeptServer:
         assert str(kept.port) not in str(done)
         assert run(Never()).url != done.url
 
+    def test_its_pages_may_talk_to_it_alone(self, kept: KeptServer) -> None:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        asked = urllib.request.Request(f"{kept.address}/runs", headers={"Accept": "text/html"})
+        with direct.open(asked) as page:
+            policy = page.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'self' ")
+        hosts = [word for word in policy.split() if "://" in word]
+        assert {host.partition("://")[2].split(":")[0] for host in hosts} == {
+            "127.0.0.1",
+            "localhost",
+        }
+
+    @pytest.mark.browser
+    def test_a_real_browser_shows_the_run_and_reaches_nothing_else(
+        self, kept: KeptServer, chromium: str
+    ) -> None:
+        done = run(Never())
+        code = "import sys; sys.path.insert(0, sys.argv[1]); import test_services as t; "
+        code += "t.browse(*sys.argv[2:])"
+        seen = subprocess.run(
+            [sys.executable, "-c", code, str(HERE), chromium, str(done.url), "scraping_flow"],
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert seen.returncode == 0, seen.stderr
+        assert json.loads(seen.stdout) == [f"127.0.0.1:{kept.port}"]
+
     @pytest.mark.parametrize("where", ["threads", "process"])
     def test_task_runners_find_it_too(self, kept: KeptServer, where: str) -> None:
         if where == "process":
@@ -399,6 +427,28 @@ async def _subflows(url: str) -> list[int]:
     finally:
         httpx.AsyncClient.send = send  # type: ignore[method-assign]
     return answers
+
+
+def browse(chromium: str, url: str, text: str) -> None:
+    """Open a page, wait for what it shows, and print which hosts answered; in a process alone."""
+    from urllib.parse import urlparse
+
+    from playwright.sync_api import sync_playwright
+
+    hosts = set()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        refused: list[str] = []
+        page.on("requestfailed", lambda request: refused.append(request.failure or ""))
+        page.on("response", lambda response: hosts.add(urlparse(response.url).netloc))
+        page.goto(url)
+        page.get_by_text("Subflow Runs").first.click()
+        page.get_by_text(text).first.wait_for()
+        page.wait_for_load_state("networkidle")
+        browser.close()
+    assert [why for why in refused if why not in ("csp", "net::ERR_ABORTED")] == [], refused
+    print(json.dumps(sorted(hosts - {""})))
 
 
 def on_processes() -> None:

@@ -1,15 +1,19 @@
 """Runs as a script: a Prefect server whose SQLite file has a single connection.
 
-Its first argument is the token by which the process is told from others; the rest is Prefect's.
+Its first argument is the token by which the process is told from others; the rest is Prefect's. Its
+pages may talk to this server alone.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
+import os
 import runpy
 import sys
 from typing import Any
 
+import uvicorn
 from sqlalchemy.dialects import plugins
 from sqlalchemy.engine import URL, CreateEnginePlugin
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -33,8 +37,20 @@ class OneConnection(CreateEnginePlugin):
         return url.difference_update_query(["plugin"])
 
 
+def content_policy(port: str) -> str:
+    """Return what a browser may load and call from Prefect's pages.
+
+    They would call an analytics service from the browser, whatever the server's settings say.
+    """
+    hosts = ("127.0.0.1", "localhost")
+    own = " ".join(f"http://{host}:{port} ws://{host}:{port}" for host in hosts)
+    return f"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: {own}"
+
+
 def main() -> None:
     """Become ``prefect server start …``."""
+    policy = content_policy(os.environ["PREFECT_SERVER_API_PORT"])
+    uvicorn.run = functools.partial(uvicorn.run, headers=[("Content-Security-Policy", policy)])
     sys.modules["pulpo_one"] = sys.modules[__name__]
     plugins.register("pulpo_one", "pulpo_one", "OneConnection")
     gc.set_threshold(50_000, 20, 20)  # the start is mostly imports: a tenth of it was collections
