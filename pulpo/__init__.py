@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .models import Model
     from .names import HierarchyParser
     from .operations import Operation, SyncAsyncDetector
-    from .plan import FlowDefinition, Orchestration, Runner
+    from .plan import Engine, FlowDefinition, Orchestration, Runner
     from .registry import OperationRegistry, operation
     from .reports import Diff, Exported, Preview, Report
     from .runs import Run
@@ -205,12 +205,13 @@ def run(
     only: Names = (),
     flat: bool = False,
     runner: Runner = "async",
+    engine: Engine = "prefect",
     resume: bool = False,
     changed: bool = False,
     parameters: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
-    """Run a flow or group on Prefect in this process; everything when ``flow`` is left out.
+    """Run a flow or group in this process; everything when ``flow`` is left out.
 
     What it takes from operations outside of it comes from a parameter, else from an earlier run
     unless that is stale; ``Run.notes`` tells.
@@ -219,6 +220,8 @@ def run(
     ----------
     upto, from_, only, flat, runner
         As in `compile`.
+    engine
+        ``"prefect"``, or ``"local"``: the same results without Prefect, for quick looks.
     resume
         Go on with the last run, which failed or was interrupted: the same flow and parameters, and
         what it finished is taken from it.
@@ -245,6 +248,7 @@ def run(
         only=only,
         flat=flat,
         runner=runner,
+        engine=engine,
         resume=resume,
         changed=changed,
     )

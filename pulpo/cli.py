@@ -310,12 +310,15 @@ def run_command(
     only: Only = None,
     flat: Flat = False,
     runner: Where = "async",
+    engine: Annotated[
+        str, typer.Option("--engine", help="prefect, or local: the same, without Prefect.")
+    ] = "prefect",
     changed: Annotated[
         bool,
         typer.Option("--changed", help="Keep results, and run what changed since they were kept."),
     ] = False,
 ) -> None:
-    """Run a flow of SOURCE on Prefect, and print what each operation did and the result."""
+    """Run a flow of SOURCE, and print what each operation did and the result."""
     parameters = {}
     for word in param or []:
         name, equals, value = word.partition("=")
@@ -323,7 +326,8 @@ def run_command(
             raise UsageError(f"--param takes NAME=VALUE, not {word!r}.")
         parameters[name] = value
     part = _part(upto, from_, only, flat=flat, runner=runner)
-    _on(sources, "run", flow=flow, part=part, parameters=parameters, changed=changed)
+    options = {"parameters": parameters, "engine": engine, "changed": changed}
+    _on(sources, "run", flow=flow, part=part, **options)
 
 
 @app.command("graph")
@@ -603,7 +607,8 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
             )
             print(exported, file=sys.stderr if options["as_json"] else sys.stdout)
         return
-    run = session.run(options["flow"], options["parameters"], changed=options["changed"], **part)
+    how = {name: options[name] for name in ("engine", "changed")}
+    run = session.run(options["flow"], options["parameters"], **how, **part)
     print(run)
     if run.url:
         print(f"in Prefect: {run.url}", file=sys.stderr)

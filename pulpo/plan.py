@@ -24,6 +24,7 @@ from .errors import Problem
 __all__ = [
     "Argument",
     "Edge",
+    "Engine",
     "FlowDefinition",
     "FromList",
     "FromParameter",
@@ -215,6 +216,8 @@ class Nothing:
     """None, for an optional port that nobody feeds."""
 
 
+#: What runs a flow: Prefect, or pulpo alone.
+Engine = Literal["prefect", "local"]
 Runner = Literal["async", "threads", "process", "dask", "ray"]
 Source = FromParameter | FromResult | FromList | Nothing
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextvars
+import functools
+import inspect
+import json
 import logging
+import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TextIO
 
 from .runs import Run
 
-__all__ = ["kept_logs", "speaking"]
+__all__ = ["Report", "Reporter", "Reports", "Speaker", "kept_logs"]
 
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("run", default=None)
-_speaker: contextvars.ContextVar[_Speaker | None] = contextvars.ContextVar("speaker", default=None)
-_LOGGERS = ("prefect", "prefect._internal")
+_speaker: contextvars.ContextVar[Speaker | None] = contextvars.ContextVar("speaker", default=None)
+_LOGGERS = ("prefect", "prefect._internal", "distributed")
 
 
 class _ToRun(logging.Handler):
@@ -31,28 +37,44 @@ class _ToRun(logging.Handler):
         run = _current.get() or (self.runs[-1] if self.runs else None)
         text = record.getMessage()
         ours = "hook 'pulpo_" in text.lower()
-        if run is None or ours:
+        if run is None or ours or _is_of_dask(record):
             return
         about = getattr(record, "task_name", None) or getattr(record, "flow_name", None)
         run.keep_line(about or record.name, text, level=record.levelname)
 
 
-class _Speaker:
-    """One call of an operation: what it prints, line by line."""
+def _is_of_dask(record: logging.LogRecord) -> bool:
+    """Return whether a record tells how Dask's own parts come and go: some forty lines a run."""
+    return record.name.startswith("distributed") and record.levelno < logging.WARNING
+
+
+class Speaker:
+    """Takes what is printed while it is entered, here and in threads that have this context.
+
+    It stands for one call of an operation, and keeps the lines as that one's.
+    """
 
     def __init__(self, run: Run, operation: str) -> None:
-        self.run = run
-        self.operation = operation
+        self._run = run
+        self._operation = operation
         self._begun = ""
 
-    def write(self, text: str) -> None:
-        *lines, self._begun = (self._begun + text).split("\n")
-        for line in lines:
-            self.run.keep_line(self.operation, line.rpartition("\r")[2])
+    def __enter__(self) -> None:
+        self._token = _speaker.set(self)
 
-    def end(self) -> None:
+    def __exit__(self, *_error: object) -> None:
+        _speaker.reset(self._token)
         if self._begun:
             self.write("\n")
+
+    def write(self, text: str) -> None:
+        """Keep the lines that are whole by now."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._keep(line.rpartition("\r")[2])
+
+    def _keep(self, line: str) -> None:
+        self._run.keep_line(self._operation, line)
 
 
 class _Output:
@@ -61,9 +83,9 @@ class _Output:
     In a terminal it is shown as well; a cell it would flood.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, shows: bool) -> None:
         self._stream = stream
-        self._shows = not type(stream).__module__.startswith("ipykernel")
+        self._shows = shows
 
     def write(self, text: str) -> int:
         speaker = _speaker.get()
@@ -97,7 +119,8 @@ def kept_logs(run: Run) -> Iterator[None]:
             for logger, _, _ in _to_run.before:
                 logger.handlers[:] = [_to_run]
                 logger.propagate = False
-            sys.stdout = _Output(sys.stdout)
+            shows = not type(sys.stdout).__module__.startswith("ipykernel")
+            sys.stdout = _Output(sys.stdout, shows=shows)
         _to_run.runs.append(run)
     token = _current.set(run)
     try:
@@ -114,13 +137,128 @@ def kept_logs(run: Run) -> Iterator[None]:
                     sys.stdout = sys.stdout._stream
 
 
-@contextmanager
-def speaking(run: Run, operation: str) -> Iterator[None]:
-    """Take what is printed here, and in threads that have this context, for the operation's."""
-    speaker = _Speaker(run, operation)
-    token = _speaker.set(speaker)
-    try:
-        yield
-    finally:
-        _speaker.reset(token)
-        speaker.end()
+# --- From workers ---------------------------------------------------------------------------------
+
+
+class Report(NamedTuple):
+    """What a call of an operation told: that it began, that it ended, or a line of text.
+
+    ``at`` is in seconds since the epoch; ``level`` is that of what a logger said.
+    """
+
+    operation: str
+    what: Literal["began", "ended", "line"]
+    at: float
+    text: str = ""
+    level: str = ""
+
+
+class Reporter:
+    """An operation's function that writes down what it prints and logs, wherever it runs.
+
+    It goes to other processes of this machine with its function. Where the folder is not, it is
+    the function and nothing else.
+    """
+
+    def __init__(self, function: Callable[..., Any], operation: str, folder: Path) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._operation = operation
+        self._folder = folder
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        if not self._folder.is_dir():
+            return self._function(*args, **kwargs)
+        if inspect.iscoroutinefunction(self._function):
+            return self._awaited(*args, **kwargs)
+        with self._reporting():
+            return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Reporter, (self._function, self._operation, self._folder)
+
+    async def _awaited(self, *args: Any, **kwargs: Any) -> Any:
+        with self._reporting():
+            return await self._function(*args, **kwargs)
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        _listen_here(self._folder)
+        self._tell("began")
+        try:
+            with _Writer(self._folder, self._operation):
+                yield
+        finally:
+            self._tell("ended")
+
+    def _tell(self, what: Literal["began", "ended"]) -> None:
+        _write(self._folder, Report(self._operation, what, time.time()))
+
+
+class _Writer(Speaker):
+    """Takes what is printed on a worker, and writes it down."""
+
+    def __init__(self, folder: Path, operation: str) -> None:
+        self._folder = folder
+        self._operation = operation
+        self._begun = ""
+
+    def _keep(self, line: str) -> None:
+        _write(self._folder, Report(self._operation, "line", time.time(), line))
+
+
+def _write(folder: Path, report: Report) -> None:
+    # One file for each process, and one write for each line: what is read is whole lines.
+    with suppress(OSError), (folder / str(os.getpid())).open("ab", buffering=0) as file:
+        file.write(json.dumps(report).encode() + b"\n")
+
+
+class _ToFolder(logging.Handler):
+    """Writes down, on a worker, what Prefect and an operation's loggers say."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _is_of_dask(record):
+            return
+        about = str(getattr(record, "task_name", "") or record.name)
+        text, level = record.getMessage(), record.levelname
+        _write(self.folder, Report(about, "line", record.created, text, level))
+
+
+def _listen_here(folder: Path) -> None:
+    """Have all that is printed and logged on a worker pass through here; once in a process."""
+    with _lock:
+        if _to_run.runs:  # the process of the run itself, as with threads
+            return
+        if not isinstance(sys.stdout, _Output):
+            sys.stdout = _Output(sys.stdout, shows=False)
+        for logger in map(logging.getLogger, _LOGGERS):
+            logger.handlers[:] = [_ToFolder(folder)]
+            logger.propagate = False
+
+
+class Reports:
+    """What the calls of a run told, as it comes in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._read: dict[Path, int] = {}
+
+    def new(self) -> list[Report]:
+        """Return what came in since the last time."""
+        with self._lock:
+            paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+            return [Report(*json.loads(line)) for path in paths for line in self._lines(path)]
+
+    def _lines(self, path: Path) -> list[bytes]:
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            told = file.read()
+        whole = told[: told.rfind(b"\n") + 1]
+        self._read[path] = self._read.get(path, 0) + len(whole)
+        return whole.splitlines()

@@ -1,4 +1,4 @@
-"""Runs a compiled flow in this process, on Prefect: states, values, cancellation."""
+"""Runs a compiled flow in this process: states, values, cancellation; on Prefect or without."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import linecache
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -41,10 +42,10 @@ from .errors import (
     UsageError,
     did_you_mean,
 )
-from .plan import FlowDefinition, FromList, FromParameter, Orchestration, Parameter
+from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 from .prefect_server import KeptServer, PrivateServer, find_kept, shared, turn_to, without_server
 from .reuse import Calls, FromStorage, Reuse
-from .run_logs import kept_logs, speaking
+from .run_logs import Report, Reporter, Reports, Speaker, kept_logs
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ async def run_flow(
     modules: Mapping[str, str],
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
+    engine: Engine = "prefect",
     reuse: Reuse | None = None,
 ) -> Run:
     """Run ``flow`` on the running event loop and return what came of it.
@@ -109,6 +111,8 @@ async def run_flow(
     server
         The private server to use where none is configured and ``pulpo prefect start`` keeps none;
         the process's own by default.
+    engine
+        ``"local"`` runs the plan without Prefect, which needs neither ``modules`` nor a server.
     reuse
         Where results are taken from, and kept, so that operations need not run.
 
@@ -122,6 +126,7 @@ async def run_flow(
         When the run was cancelled; it carries the run.
     """
     job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
+    job.set_engine(engine)
     return await job.drive(on_change)
 
 
@@ -135,6 +140,7 @@ def run_flow_blocking(
     modules: Mapping[str, str],
     on_change: OnChange | None = None,
     server: PrivateServer | None = None,
+    engine: Engine = "prefect",
     reuse: Reuse | None = None,
 ) -> Run:
     """Do the same as `run_flow`, from code that cannot await.
@@ -143,6 +149,7 @@ def run_flow_blocking(
     own; ``on_change`` is called in this thread all the same.
     """
     job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
+    job.set_engine(engine)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -214,11 +221,13 @@ class _Job:
         self.run = Run(
             flow, [node.name for node in orchestration.operations if node.name in covers]
         )
+        self.engine: Engine = "prefect"
+        self.plan = orchestration
         self.options = {node.name: node.options for node in orchestration.operations}
         self.run.runner = orchestration.runner
         self.run._plan = orchestration, self.definition
         self.run._reuse = reuse
-        self.run._files = frozenset(filter(None, map(_file_of, functions.values())))
+        self.run._functions = tuple(functions.values())
         self.functions = functions
         self.namespace = namespace
         self.parameters = parameters
@@ -228,6 +237,14 @@ class _Job:
         self._kept: KeptServer | None = None
         self._pages = ""
         self._began = 0.0
+        self._epoch = 0.0
+        self._reports: Reports | None = None
+
+    def set_engine(self, engine: Engine) -> None:
+        """Say what runs it."""
+        self.engine = engine
+        if engine == "local":
+            self.run.runner = "local"
 
     async def drive(self, on_change: OnChange | None) -> Run:
         """Run, while telling ``on_change`` what changes; see `run_flow`."""
@@ -236,17 +253,20 @@ class _Job:
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=_TICK)
+                self._read_reports()
                 if self._lost_server("running"):
                     # Prefect's client would try to reach it for minutes.
                     self._blame_server(None)
                     with without_server():
                         await _cancel(task)
                     return self.run
+                if on_change is None or task.done():
+                    continue
                 seen = [(each.state, each.ended) for each in self.run.operations.values()]
                 now = f"{self.run.state}{seen}{int(self.run.elapsed())}"  # time is shown, too
                 # A server that is up already answers at once: no need to speak of it.
                 speak = self.run.state != "starting" or time.monotonic() - begun > 1
-                if on_change is not None and speak and now != told and not task.done():
+                if speak and now != told:
                     told = now
                     on_change(self.run)
         except asyncio.CancelledError:
@@ -263,7 +283,7 @@ class _Job:
 
     async def _execute(self) -> None:
         try:
-            await self._run_on_prefect()
+            await (self._run_locally() if self.engine == "local" else self._run_on_prefect())
         except Exception as error:  # nothing has run
             self.run.error = error
             self.run_ended("failed")
@@ -273,33 +293,76 @@ class _Job:
         await _aside(_import_prefect)
         loaded = _load(self.modules, self.functions, self.namespace)
         flow = loaded.flows[self.run.flow]
-        values = _convert(self.definition, flow, self.parameters, loaded.helpers.Ref)
-        _watch(loaded, self.run)
-        vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn, self._flow_began)
+        annotations = inspect.get_annotations(flow.fn)
+        values = _convert(self.definition, annotations, self.parameters, loaded.helpers.Ref)
         url = await self._server_url()
         await _aside(lambda: turn_to(url))
         with (
+            self._workers_reports() as folder,
             _settings(url, self._private, self._results_folder()),
             kept_logs(self.run),
             _watching_maps(self.run, loaded.helpers),
             _in_every_thread(self.run.runner == "process"),
         ):
-            self.run.state = "running"
-            self._began = self.run._began = time.perf_counter()
-            try:
-                self.run._result = await flow(**values)
-            except Exception as error:
-                self.run.error = error
-                self.run_ended("failed")
-            except BaseException:
-                self.run_ended("cancelled")
-                raise
-            else:
-                self.run_ended("done")
+            _watch(loaded, self.run, folder, self._read_reports)
+            vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn, self._flow_began)
+            await self._to_its_end(flow(**values))
+
+    async def _run_locally(self) -> None:
+        from .local_runs import run_locally
+
+        values = _all_values(self.definition, self.functions, self.namespace, self.parameters)
+        await self._to_its_end(run_locally(self.run, self.plan, self.functions, values))
+
+    async def _to_its_end(self, call: Awaitable[Any]) -> None:
+        self.run.state = "running"
+        self._began = self.run._began = time.perf_counter()
+        self._epoch = time.time()
+        try:
+            self.run._result = await call
+        except Exception as error:
+            self.run.error = error
+            self.run_ended("failed")
+        except BaseException:
+            self.run_ended("cancelled")
+            raise
+        else:
+            self.run_ended("done")
         self._take_blame()
         if self._lost_server(self.run.state):
             with without_server():
                 pass
+
+    @contextmanager
+    def _workers_reports(self) -> Iterator[Path | None]:
+        """Give the folder where operations on workers of this machine write what they say."""
+        if self.run.runner == "async":
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="pulpo-run-", ignore_cleanup_errors=True) as folder:
+            self._reports = Reports(Path(folder))
+            try:
+                yield self._reports.folder
+            finally:
+                self._read_reports()
+
+    def _read_reports(self) -> None:
+        for report in self._reports.new() if self._reports else []:
+            self._note_report(report)
+
+    def _note_report(self, report: Report) -> None:
+        if report.what == "line":
+            self.run.keep_line(report.operation, report.text, level=report.level)
+            return
+        operation = self.run.operations[report.operation]
+        at = report.at - self._epoch
+        if report.what == "ended":
+            operation.seconds = at - (operation.start or 0.0)
+            return
+        operation.attempts += 1
+        operation.start = at if operation.start is None else min(operation.start, at)
+        if operation.state == "pending":
+            operation.state = "running"
 
     def run_ended(self, state: Literal["done", "failed", "cancelled"]) -> None:
         """Give the run, and each operation that has not ended, its last state; once."""
@@ -308,7 +371,7 @@ class _Job:
         self.run.state = state
         self.run.seconds = time.perf_counter() - self._began if self._began else 0.0
         for operation in self.run.operations.values():
-            if state == "done":
+            if state == "done" and operation.calls:
                 operation.calls = Calls()
             if operation.state == "pending":
                 operation.state = "not reached"
@@ -490,12 +553,11 @@ def _list(names: Sequence[str]) -> str:
 
 def _convert(
     definition: FlowDefinition,
-    flow: Flow[..., Any],
+    annotations: Mapping[str, Any],
     given: Mapping[str, Any],
     by_reference: Callable[[Any], Any],
 ) -> dict[str, Any]:
     """Return the values as the flow takes them, so that Prefect finds nothing to complain about."""
-    annotations: dict[str, Any] = dict(inspect.get_annotations(flow.fn))
     values: dict[str, Any] = {}
     for parameter in definition.parameters:
         if parameter.name not in given:
@@ -510,6 +572,43 @@ def _convert(
             value = _as_type(definition.name, parameter, inner, value)
         values[parameter.name] = by_reference(value)
     return values
+
+
+def _all_values(
+    definition: FlowDefinition,
+    functions: Mapping[str, Callable[..., Any]],
+    namespace: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the value of every parameter, as Prefect passes them on."""
+    names = _Operations("operations", functions, namespace)
+    values = dict(given)
+    types: dict[str, Any] = {}
+    for parameter in definition.parameters:
+        name, default = parameter.name, parameter.default
+        types[name] = _evaluated(definition, parameter.annotation, names)
+        if default is not None:
+            values.setdefault(name, _evaluated(definition, default, names))
+            if default.text == "None" and values[name] is None:
+                types[name] = Any  # it is one of its values, whatever the annotation says
+    return _convert(definition, types, values, lambda value: value)
+
+
+def _evaluated(definition: FlowDefinition, text: Text | None, operations: _Operations) -> Any:
+    """Return what the user's own expression means; without one it is any type."""
+    if text is None:
+        return Any
+    try:
+        scope = {
+            name: getattr(importlib.import_module(module) if module else operations, name)
+            for name, module in text.names
+        }
+        return eval(text.text, scope)
+    except Exception as error:
+        raise RunError(
+            f"{text.text!r}, of a parameter of {definition.name}, has no meaning any more: "
+            f"{error}. Run the cell that defines it again."
+        ) from error
 
 
 def _as_type(flow: str, parameter: Parameter, annotation: Any, value: Any) -> Any:
@@ -699,14 +798,15 @@ def _standing_in(package: str, finder: _Finder) -> Iterator[None]:
 # --- States and values ---------------------------------------------------------------------------
 
 
-def _watch(loaded: _Loaded, run: Run) -> None:
-    """Have each task write down in ``run`` what becomes of it."""
+def _watch(loaded: _Loaded, run: Run, folder: Path | None, read: Callable[[], None]) -> None:
+    """Have each task write down in ``run`` what becomes of it, on workers through a folder."""
     for module, name, task in loaded.tasks:
         operation = run.operations.get(task.name)
         if operation is None:
             continue
-        if run.runner != "async":
-            setattr(module, name, _Submitted(task, operation, run))
+        if folder is not None:
+            task.fn = Reporter(task.fn, operation.name, folder)
+            setattr(module, name, _Submitted(task, operation, run, read))
             continue
         # Prefect's own state arrives through hooks; the value by reference only here.
         task.fn = _noted(task.fn, operation, run, task.retries)
@@ -740,7 +840,7 @@ def _noted(
     signature = inspect.signature(function)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with speaking(run, operation.name):
+        with Speaker(run, operation.name):
             return await _without_exit(function(*args, **kwargs))
 
     @functools.wraps(function)
@@ -790,42 +890,42 @@ class _Submitted:
     The task itself stays as it is, since it goes to other processes.
     """
 
-    def __init__(self, task: Task[..., Any], operation: OperationRun, run: Run) -> None:
+    def __init__(
+        self, task: Task[..., Any], operation: OperationRun, run: Run, read: Callable[[], None]
+    ) -> None:
         self.name = task.name
         self._task = task
         self._operation = operation
         self._run = run
-        self._note = _Note(operation, run)
+        self._read = read
 
     def submit(self, **arguments: Any) -> Any:
         """Submit the task."""
-        self._operation.attempts += 1
-        self._note("running")
         future = self._task.submit(**arguments)
         given = {name: value for name, value in arguments.items() if name != "wait_for"}
-        future.add_done_callback(functools.partial(self._ended, given))
+        future.add_done_callback(functools.partial(self._ended, given, self._run.elapsed()))
         return future
 
-    def _ended(self, arguments: dict[str, Any], future: Any) -> None:
+    def _ended(self, arguments: dict[str, Any], submitted: float, future: Any) -> None:
         operation = self._operation
         if self._run.state != "running":
             return
         future.wait()  # it has ended, but would ask the server for its state
+        self._read()
         state = future.state
+        if state.is_final() and not operation.attempts:  # a worker that could not tell
+            operation.attempts, operation.start = 1, submitted
+            operation.seconds = self._run.elapsed() - submitted
         if operation.elements is not None:  # what becomes of it is told when all have ended
             if state.is_failed():
                 operation._inputs = operation._inputs or arguments
             return
-        operation._inputs = arguments
         if state.is_completed():
-            operation._value = future.result()
-            self._note("done")
+            operation._inputs, operation._value = arguments, future.result()
+            operation.state = "done"
         elif state.is_final():
-            operation.error = future.result(raise_on_failure=False)
-            self._note("timed out" if state.name == "TimedOut" else "failed")
-        else:  # something that it needs has failed
-            operation.state, operation.seconds, operation.attempts = "pending", None, 0
-            operation.start = operation._inputs = None
+            operation._inputs, operation.error = arguments, future.result(raise_on_failure=False)
+            operation.state = "timed out" if state.name == "TimedOut" else "failed"
 
 
 class _AtHome:
@@ -1028,8 +1128,3 @@ def _in_every_thread(needed: bool) -> Iterator[None]:
         yield
     finally:
         context.GLOBAL_SETTINGS_CONTEXT = before
-
-
-def _file_of(function: Callable[..., Any]) -> str | None:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return code.co_filename if code is not None else None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import inspect
 import sys
 import sysconfig
 import time
 import traceback
+import types
 from asyncio import CancelledError
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -141,7 +143,8 @@ class Run:
     error
         The exception that made the run fail, the user's own where an operation raised.
     runner
-        Where the operations ran: ``"async"``, in this process, or a task runner.
+        Where the operations ran: ``"async"``, in this process; ``"local"``, in it too, but without
+        Prefect; or a task runner.
     notes
         What a person should know of it, such as which inputs came from an earlier run.
     server
@@ -167,7 +170,7 @@ class Run:
         self.server: Literal["", "configured", "kept", "private"] = ""
         self.url: str | None = None
         self._result: Any = _NOTHING
-        self._files: frozenset[str] = frozenset()
+        self._functions: tuple[Callable[..., Any], ...] = ()
         self._reuse: Reuse | None = None
 
     def __getitem__(self, operation: str) -> Any:
@@ -477,7 +480,7 @@ class OperationFailedError(errors.OperationFailedError):
             title += f"\nWhat it was called with: pulpo.last_run().inputs({self.operation!r})"
         if self.run.is_resumable:
             title += "\nAfter the fix, '%pulpo run --resume' goes on from there."
-        return [*title.split("\n"), *_own_traceback(self._error, self.run._files)]
+        return [*title.split("\n"), *_own_traceback(self._error, self.run._functions)]
 
 
 class RunInterrupted(CancelledError, KeyboardInterrupt):
@@ -502,10 +505,14 @@ class RunInterrupted(CancelledError, KeyboardInterrupt):
 # --- The user's own traceback --------------------------------------------------------------------
 
 
-def _own_traceback(error: BaseException | None, files: frozenset[str]) -> list[str]:
+def _own_traceback(
+    error: BaseException | None, functions: Sequence[Callable[..., Any]]
+) -> list[str]:
     """Return the lines of ``error``'s traceback without the frames of any machinery."""
     if error is None:
         return []
+    codes = [code for function in functions if (code := _code_of(inspect.unwrap(function)))]
+    files = frozenset(code.co_filename for code in codes)
     shown = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
     seen: set[int] = set()
     chain: list[traceback.TracebackException | None] = [shown]
@@ -514,7 +521,7 @@ def _own_traceback(error: BaseException | None, files: frozenset[str]) -> list[s
         if part is None or id(part) in seen:
             continue
         seen.add(id(part))
-        part.stack = _own_frames(part.stack, files)
+        part.stack = _own_frames(_at_home(part.stack, functions), files)
         if part.__context__ is not None and not _own_frames(part.__context__.stack, files):
             part.__context__ = None  # an error that the machinery was handling meanwhile
         chain += [part.__cause__, part.__context__, *(part.exceptions or ())]
@@ -531,6 +538,47 @@ def _own_frames(stack: traceback.StackSummary, files: frozenset[str]) -> traceba
     return traceback.StackSummary.from_list(own)
 
 
+def _at_home(
+    stack: traceback.StackSummary, functions: Sequence[Callable[..., Any]]
+) -> traceback.StackSummary:
+    """Name the cells of frames from a worker, where cloudpickle leaves functions without files."""
+    frames = []
+    for frame in stack:
+        code = _found(frame, functions) if frame.filename == _ELSEWHERE else None
+        if code is not None:
+            frame = traceback.FrameSummary(
+                code.co_filename,
+                frame.lineno,
+                frame.name,
+                end_lineno=frame.end_lineno,
+                colno=frame.colno,
+                end_colno=frame.end_colno,
+            )
+        if frame.filename != _ELSEWHERE:
+            frames.append(frame)
+    return traceback.StackSummary.from_list(frames)
+
+
+def _found(
+    frame: traceback.FrameSummary, functions: Sequence[Callable[..., Any]]
+) -> types.CodeType | None:
+    """Return the code that a frame without a file ran: an operation's, or of what it calls."""
+    for function in functions:
+        own = inspect.unwrap(function)
+        helper = getattr(own, "__globals__", {}).get(frame.name)
+        for code in filter(None, map(_code_of, (own, helper))):
+            lines = [line for _, _, line in code.co_lines() if line]
+            if code.co_name == frame.name and frame.lineno in lines:
+                return code
+    return None
+
+
+def _code_of(function: Any) -> types.CodeType | None:
+    code = getattr(function, "__code__", None)
+    return code if isinstance(code, types.CodeType) else None
+
+
+_ELSEWHERE = "<dynamic-code>"
 _FOREIGN = tuple(
     str(Path(folder)) + "/"
     for folder in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))}

@@ -38,7 +38,7 @@ from .operations import (
     make_operation,
     options_from_flags,
 )
-from .plan import Runner
+from .plan import Engine, Runner
 from .registry import OperationRegistry, default_registry
 from .reuse import FromRun, FromStorage
 
@@ -65,10 +65,13 @@ if TYPE_CHECKING:
     from .reuse import Reuse
     from .runs import Run
 
-__all__ = ["RUNNERS", "Part", "Session", "current"]
+__all__ = ["ENGINES", "RUNNERS", "Part", "Session", "current"]
+
 
 #: Where operations may run.
 RUNNERS: tuple[str, ...] = get_args(Runner)
+#: What may run them.
+ENGINES: tuple[str, ...] = get_args(Engine)
 
 
 class Part(TypedDict, total=False):
@@ -562,11 +565,12 @@ class Session:
         parameters: Mapping[str, Any] | None = None,
         *,
         on_change: Callable[[Run], None] | None = None,
+        engine: Engine = "prefect",
         resume: bool = False,
         changed: bool = False,
         **part: Unpack[Part],
     ) -> Run:
-        """Run a flow on Prefect, in this process, and return its results.
+        """Run a flow in this process, on Prefect or without, and return its results.
 
         What it takes from operations outside of it comes from ``parameters``, else from an
         earlier run (see `Run.notes`) unless that is stale.
@@ -579,6 +583,9 @@ class Session:
             Values by the name of the flow parameter. Text is converted to the parameter's type.
         on_change
             Called with the run at most ten times a second, and once at the end.
+        engine
+            One of `ENGINES`. ``"local"`` runs the same plan, with the same results, without
+            Prefect: nothing is imported or started for it, and nothing of it is stored.
         resume
             Go on with the last run, which failed or was interrupted: the same flow, part and
             parameters (those in ``parameters`` anew). What it finished is taken from it where the
@@ -594,7 +601,9 @@ class Session:
         """
         from . import runner
 
-        job = self._job(flow, parameters, part, on_change, resume=resume, changed=changed)
+        job = self._job(
+            flow, parameters, part, on_change, resume=resume, changed=changed, engine=engine
+        )
         return runner.run_flow_blocking(*job.positional(), **job.options())
 
     async def arun(
@@ -603,6 +612,7 @@ class Session:
         parameters: Mapping[str, Any] | None = None,
         *,
         on_change: Callable[[Run], None] | None = None,
+        engine: Engine = "prefect",
         resume: bool = False,
         changed: bool = False,
         **part: Unpack[Part],
@@ -610,7 +620,9 @@ class Session:
         """Do the same as `run`, on the event loop that awaits this."""
         from . import runner
 
-        job = self._job(flow, parameters, part, on_change, resume=resume, changed=changed)
+        job = self._job(
+            flow, parameters, part, on_change, resume=resume, changed=changed, engine=engine
+        )
         return await runner.run_flow(*job.positional(), **job.options())
 
     def _job(
@@ -622,10 +634,12 @@ class Session:
         *,
         resume: bool = False,
         changed: bool = False,
+        engine: Engine = "prefect",
     ) -> _Job:
         from .backends.prefect import blocked_error, generate_modules
         from .backends.render import draw
 
+        _check_engine(engine, part, resume=resume, changed=changed)
         _check_reuse(part, resume=resume, changed=changed)
         by_person = dict(parameters or {})
         then = self._resumable(flow, part) if resume else None
@@ -649,6 +663,8 @@ class Session:
         declared = {name: self.registry.get(name) for name in operations}
         functions = _Functions({n: o.function for n, o in operations.items() if o.function})
         cached = [node.name for node in plan.operations if changed or node.options.cache]
+        if engine == "local":
+            cached, notes = [], (*notes, *_not_local(plan, chosen))
         for name in [name for name in cached if name in chosen.covers]:
             functions.codes[name], note = self._code_of(name)
             notes += note
@@ -664,11 +680,11 @@ class Session:
             self._ran.update(
                 {name: _Kept(declared[name], run[name], number, by_hand) for name in run}
             )
-            if run.state in ("failed", "cancelled"):
+            if run.is_resumable:
                 called = [name for name, each in run.operations.items() if each.calls]
                 codes = {name: self._live_code_of(name) for name in called}
                 self._unfinished = _Unfinished(run, flow, part, by_person, codes)
-            elif run.state == "done":
+            elif run.state in ("done", "failed", "cancelled"):
                 self._unfinished = None
             if on_change is not None:
                 on_change(run)
@@ -679,15 +695,18 @@ class Session:
             functions=functions,
             namespace=self.namespace,
             parameters=given,
-            modules=generate_modules(plan),
+            modules=generate_modules(plan) if engine == "prefect" else {},
             on_change=has_changed,
             reuse=FromStorage(functions.code) if changed else reuse,
+            engine=engine,
         )
 
     def _resumable(self, flow: str | None, part: Part) -> _Unfinished:
         """Return the run that ``--resume`` goes on with."""
         if self._unfinished is None:
             last = f"the last run, of {self.last_run.flow}, is done" if self.last_run else ""
+            if self.last_run is not None and self.last_run.runner != "async":
+                last = f"the last run, of {self.last_run.flow}, was one of {self.last_run.runner!r}"
             raise UsageError(
                 f"there is nothing to resume: {last or 'nothing has run yet'}. "
                 "Run without --resume; --changed runs only what changed since the last --changed."
@@ -1290,13 +1309,19 @@ class _Job:
     parameters: dict[str, Any]
     modules: dict[str, str]
     on_change: Callable[[Run], None]
+    engine: Engine
     reuse: Reuse | None
 
     def positional(self) -> tuple[Any, ...]:
         return self.plan, self.flow, self.functions, self.namespace, self.parameters
 
     def options(self) -> dict[str, Any]:
-        return {"modules": self.modules, "on_change": self.on_change, "reuse": self.reuse}
+        return {
+            "modules": self.modules,
+            "on_change": self.on_change,
+            "reuse": self.reuse,
+            "engine": self.engine,
+        }
 
 
 class _Piece(NamedTuple):
@@ -1385,6 +1410,33 @@ def _next_server() -> str:
 
 def _task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name not in ("inputs", "outputs")}
+
+
+def _check_engine(engine: Engine, part: Part, *, resume: bool, changed: bool) -> None:
+    if engine not in ENGINES:
+        hint = did_you_mean(str(engine), ENGINES)
+        raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {engine!r}.{hint}")
+    runner = part.get("runner", "async")
+    if engine == "local" and runner != "async":
+        raise UsageError(
+            f"--runner {runner} is a task runner of Prefect's, and --engine local runs without "
+            "Prefect: leave one of them out."
+        )
+    if engine == "local" and (resume or changed):
+        flag = "--resume" if resume else "--changed"
+        raise UsageError(
+            f"{flag} takes results of runs on Prefect, and --engine local keeps none: leave one of "
+            "them out."
+        )
+
+
+def _not_local(plan: Orchestration, flow: FlowDefinition) -> Iterator[str]:
+    """Say which flags of a flow's operations mean nothing without Prefect."""
+    nodes = [node for node in plan.operations if node.name in flow.covers]
+    if names := [node.name for node in nodes if node.options.cache is not None]:
+        yield f"{_some(names)}: not looked up in the cache, which is Prefect's (--engine local)"
+    if names := [node.name for node in nodes if node.options.strategy == "process"]:
+        yield f"{_some(names)}: in a thread, not in a process of its own (--engine local)"
 
 
 def _selection(part: Part) -> Selection | None:

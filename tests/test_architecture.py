@@ -70,11 +70,14 @@ TABLE = {
     # What calls gave, by their inputs; Prefect's storage keeps it.
     "reuse": Room("", "prefect"),
     "run_logs": Room("runs"),
+    # How the engine without Prefect, which knows of plans and functions alone, tells its run.
+    "local_runs": Room("plan backends runs run_logs errors"),
     "run_view": Room("runs backends"),
     # Here, not in services: a run has to find the server that is kept.
     "prefect_server": Room("settings errors", "psutil"),
     "runner": Room(
-        "plan backends runs run_logs reuse prefect_server errors", "prefect pydantic anyio httpx"
+        "plan backends runs run_logs local_runs reuse prefect_server errors",
+        "prefect pydantic anyio httpx",
     ),
     "settings": Room("errors", "pydantic pydantic_settings platformdirs"),
     "session": Room(BELOW_SESSION, "IPython"),

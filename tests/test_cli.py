@@ -215,6 +215,8 @@ def test_clean_removes_the_export(pulpo: Pulpo, tmp_path: Path) -> None:
         (["run", "jobs.py", "--param", "number"], ["--param takes NAME=VALUE"]),
         (["run", "jobs.py", "--param", "numbr=1"], ["Did you mean 'number'?"]),
         (["run", "jobs.py", "--only", "clean"], ["needs raw (the result of load.raw)", "--upto"]),
+        (["run", "jobs.py", "--engine", "lokal"], ["engine is one of", "'local'"]),
+        (["run", "jobs.py", "--engine", "local", "--runner", "ray"], ["--runner ray", "leave one"]),
         (["run", "jobs.py", "--flow", "clean"], ["'clean' is an operation", "--only clean"]),
         (["compile", "jobs.py", "--upto", "claen"], ["no operation 'claen'", "'clean'"]),
         (["graph", "jobs.py", "--from", "load"], ["'load' is a group", "load.raw"]),
@@ -297,6 +299,13 @@ def test_a_notebook_whose_cell_fails_of_itself_is_refused(pulpo: Pulpo, tmp_path
     notebook(tmp_path / "book.ipynb", "%load_ext pulpo", "undefined_name")
     fails(pulpo("compile", "book.ipynb"), "cell 2", "undefined_name")
     assert not (tmp_path / "run_cache").exists()
+
+
+def test_a_module_runs_without_prefect(pulpo: Pulpo) -> None:
+    result = pulpo("run", "jobs.py", "--param", "number=5", "--engine", "local")
+    assert result.returncode == 0, result.stderr
+    assert "main_flow: done" in result.stdout
+    assert result.stdout.rstrip().endswith("Clean(number=10)")
 
 
 @pytest.mark.slow

@@ -314,6 +314,8 @@ BAD = {
     "%pulpo export --from kept, x": "--from takes names of operations: a, or a,b without a space.",
     "%pulpo preview --only": "%pulpo preview: --only expected one argument.",
     "%pulpo run --runner thread": "--runner is one of async, threads, process, dask, ray, not",
+    "%pulpo run --engine lokal": "%pulpo run: --engine is one of prefect, local, not 'lokal'.",
+    "%pulpo run --engine local --runner dask": "--runner dask is a task runner of Prefect's, and",
     "%pulpo graph 'x": 'cannot read "graph \'x": no closing quotation.',
 }
 
@@ -611,6 +613,8 @@ def test_completion_knows_subcommands_flags_and_names(notebook: Notebook) -> Non
     both = ["load.fetch,load.clean"]
     assert notebook.complete("%pulpo export load --only load.fetch,load.") == both
     assert notebook.complete("%pulpo compile --runner t") == ["threads"]
+    assert notebook.complete("%pulpo run --eng") == ["--engine"]
+    assert notebook.complete("%pulpo run load --engine l") == ["local"]
 
 
 def test_completion_elsewhere_is_ipythons(notebook: Notebook) -> None:

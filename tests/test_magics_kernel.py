@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+from kernels import SECONDS, Kernel, started
 from nbclient import NotebookClient
 
-SECONDS = 120
 NBVAL = Path(__file__).parent.parent / "pulpo/nbval.cfg"
 MODELS = """
 %load_ext pulpo
@@ -27,66 +23,11 @@ FETCH = "%%operation load.fetch\ndef fetch(query: str) -> Raw:\n    return {'que
 CLEAN = "%%operation load.clean\ndef clean(raw: Raw) -> Clean:\n    return {**raw, 'clean': True}"
 
 
-class Kernel:
-    """A kernel and its client; `run` gives a cell's outputs."""
-
-    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
-        self.manager = manager
-        self.client = client
-
-    def send(self, cell: str, *, identity: str = "") -> str:
-        content = {
-            "code": textwrap.dedent(cell).strip(),
-            "silent": False,
-            "store_history": True,
-            "user_expressions": {},
-            "allow_stdin": False,
-            "stop_on_error": False,
-        }
-        metadata = {"cellId": identity} if identity else {}
-        message = self.client.session.msg("execute_request", content, metadata=metadata)
-        self.client.shell_channel.send(message)
-        return str(message["header"]["msg_id"])
-
-    def outputs(self, request: str) -> list[dict[str, Any]]:
-        found = []
-        while True:
-            message = self.client.get_iopub_msg(timeout=SECONDS)
-            if message["parent_header"].get("msg_id") != request:
-                continue
-            if message["content"].get("execution_state") == "idle":
-                return found
-            if message["msg_type"] not in ("status", "execute_input"):
-                found.append({"type": message["msg_type"], **message["content"]})
-
-    def run(self, cell: str, *, identity: str = "") -> list[dict[str, Any]]:
-        return self.outputs(self.send(cell, identity=identity))
-
-    def text(self, cell: str, *, identity: str = "") -> str:
-        return "\n".join(plain(output) for output in self.run(cell, identity=identity)).strip()
-
-
-def plain(output: dict[str, Any]) -> str:
-    if output["type"] == "error":
-        return f"{output['ename']}: {output['evalue']}"
-    return str(output.get("text", "") or output.get("data", {}).get("text/plain", ""))
-
-
 @pytest.fixture
 def kernel(private_env: dict[str, str], tmp_path: Path) -> Iterator[Kernel]:
-    manager = KernelManager()
-    manager.start_kernel(env=private_env | {"PULPO_NO_WARMUP": "1"}, cwd=str(tmp_path))
-    client = manager.blocking_client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=SECONDS)
-        started = Kernel(manager, client)
-        started.run(MODELS)
-        yield started
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        manager.cleanup_resources()
+    with started(private_env | {"PULPO_NO_WARMUP": "1"}, tmp_path) as made:
+        made.run(MODELS)
+        yield made
 
 
 def test_cells_answer_fail_and_are_renamed(kernel: Kernel) -> None:
@@ -241,16 +182,58 @@ def test_a_failing_run_and_an_interrupted_run_leave_the_kernel_usable(kernel: Ke
 
     kernel.run("%%operation a.f\nasync def f() -> Raw:\n    await __import__('asyncio').sleep(600)")
     request = kernel.send("%pulpo run")
-    while True:  # until it says that the operation is running
-        message = kernel.client.get_iopub_msg(timeout=SECONDS)
-        data = message["content"].get("data", {})
-        if "running 0/2: a.f" in data.get("text/html", ""):
-            break
+    until_shown(kernel, "running 0/2: a.f")
     kernel.manager.interrupt_kernel()
     outputs = kernel.outputs(request)
     assert outputs[-1]["type"] == "error"
     assert outputs[-1]["ename"] in ("RunInterrupted", "KeyboardInterrupt")
     assert kernel.text("1 + 1") == "2"
+
+
+def test_a_run_without_prefect_is_awaited_interrupted_and_shown(kernel: Kernel) -> None:
+    kernel.run("import asyncio, sys, time\nhome = asyncio.get_running_loop()\nloops = []")
+    kernel.run(FETCH)
+    kernel.run(CLEAN.replace("    return", "    print('cleaning')\n    return"))
+    kernel.run(
+        """
+        %%operation load.where
+        async def where(raw: Raw):
+            loops.append(asyncio.get_running_loop())
+        """
+    )
+    outputs = kernel.run("run = %pulpo run load --engine local --param query=python\nprint('mine')")
+    assert [output["text"] for output in outputs if output["type"] == "stream"] == ["mine\n"]
+    shown = [output for output in outputs if "display" in output["type"]]
+    assert "done 3/3" in shown[-1]["data"]["text/html"]
+    assert kernel.text("run['load.clean']") == "{'query': 'python', 'clean': True}"
+    assert kernel.text("run.logs('load.clean')") == "['load.clean: cleaning']"
+    kernel.run("%%time\nkept = %pulpo run --engine local --param query=x")
+    kernel.run("import pulpo\nkept = pulpo.run(query='y', engine='local')")
+    assert kernel.text("kept['load.fetch'], loops[0] is home, loops[-1] is home") == (
+        "({'query': 'y'}, True, False)"
+    )
+
+    header = "%%operation load.fetch\n"
+    for cell in (
+        "async def fetch(query: str) -> Raw:\n    await asyncio.sleep(600)",
+        "def fetch(query: str) -> Raw:\n    while True:\n        time.sleep(0.01)",
+    ):
+        kernel.run(header + cell)
+        request = kernel.send("%pulpo run --engine local --param query=x")
+        until_shown(kernel, "running 0/3: load.fetch")
+        kernel.manager.interrupt_kernel()
+        (*_, error) = kernel.outputs(request)
+        assert error["ename"] in ("RunInterrupted", "KeyboardInterrupt")
+        assert kernel.text("pulpo.last_run().states['load.fetch']") == "'cancelled'"
+    assert kernel.text("[name for name in sys.modules if name == 'prefect']") == "[]"
+
+
+def until_shown(kernel: Kernel, text: str) -> None:
+    """Wait until a display tells of something."""
+    while True:
+        message = kernel.client.get_iopub_msg(timeout=SECONDS)
+        if text in message["content"].get("data", {}).get("text/html", ""):
+            return
 
 
 # --- nbval --------------------------------------------------------------------------------------

@@ -34,7 +34,8 @@ def converted(flow: str, **parameters: Any) -> dict[str, Any]:
     loaded = runner._load(the.modules, the.functions, the.namespace)
     definition = the.plan.get_flow(flow)
     assert definition is not None
-    return runner._convert(definition, loaded.flows[flow], parameters, loaded.helpers.Ref)
+    annotations = inspect.get_annotations(loaded.flows[flow].fn)
+    return runner._convert(definition, annotations, parameters, loaded.helpers.Ref)
 
 
 # --- Loading -------------------------------------------------------------------------------------

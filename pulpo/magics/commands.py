@@ -15,7 +15,7 @@ from IPython.core.getipython import get_ipython
 from IPython.utils.capture import capture_output
 
 from ..errors import BlockedFlowError, UnknownNameError, UsageError, did_you_mean
-from ..session import RUNNERS, Part, Session
+from ..session import ENGINES, RUNNERS, Part, Session
 from .arguments import HelpRequested, Parser, split, whole
 from .progress import ProgressLine, show
 
@@ -193,6 +193,7 @@ def _run_options(session: Session, arguments: argparse.Namespace) -> dict[str, A
         "on_change": _progress(),
         "resume": arguments.resume,
         "changed": arguments.changed,
+        "engine": arguments.engine,
         **_part(arguments),
     }
 
@@ -328,6 +329,9 @@ def _add_run(parser: Parser) -> None:
         action="append",
         metavar="NAME=VALUE",
         help="a flow parameter; NAME=@variable gives an object of the notebook",
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="prefect", help="local: the same, without Prefect"
     )
     earlier = parser.add_mutually_exclusive_group()
     earlier.add_argument(
