@@ -27,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("PULPO_")]:
         if name not in ("PULPO_NO_BROWSER", "PULPO_CHROMIUM"):
             del os.environ[name]
+    # A server that somebody keeps is none of the tests' business.
+    os.environ["PULPO_STATE_DIR"] = str(homes / "state")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -7,16 +7,19 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from .errors import MissingProgramError, PulpoError, UnknownNameError, UsageError
+from .errors import MissingProgramError, PulpoError, UnknownNameError, UsageError, did_you_mean
 from .loading import import_source, near
 from .session import Session, current
+
+if TYPE_CHECKING:
+    from .services.prefect import Status
 
 __all__ = ["CLI", "IDLE", "app", "main"]
 
@@ -78,15 +81,28 @@ class CLI:
 
     def up(self) -> None:
         """Start all services."""
-        raise _no_services("up", "prefect server start")
+        raise _no_services("up", "pulpo prefect start")
 
     def down(self) -> None:
         """Stop the services that pulpo started."""
-        raise _no_services("down", "stopping what you started")
+        raise _no_services("down", "pulpo prefect stop")
 
-    def prefect(self, cmd: str = "start") -> None:
-        """Run Prefect's server."""
-        raise _no_services(f"prefect {cmd}", f"prefect server {cmd}")
+    def prefect(self, cmd: str = "start") -> str:
+        """Start, stop or restart the Prefect server that is kept, or tell its status or its log.
+
+        Raises
+        ------
+        UsageError
+            For another ``cmd``.
+        ServerError
+            When the server does not start, or cannot be stopped.
+        """
+        if cmd not in _PREFECT:
+            near = did_you_mean(cmd, _PREFECT)
+            raise UsageError(f"no command 'prefect {cmd}'.{near} There are: {', '.join(_PREFECT)}.")
+        said = _PREFECT[cmd](self._say)
+        self._say(said)
+        return said
 
     def api(self, cmd: str = "start") -> None:
         """Run the API."""
@@ -111,9 +127,71 @@ class CLI:
 
 def _no_services(command: str, instead: str) -> MissingProgramError:
     return MissingProgramError(
-        f"'pulpo {command}' is not part of this version, which has no services yet. "
+        f"'pulpo {command}' is not part of this version, which serves Prefect alone. "
         f"Use {instead} instead."
     )
+
+
+def _start_prefect(say: Callable[[str], None], **options: Any) -> str:
+    from .services import prefect
+
+    server, is_new = prefect.start(say=say, **options)
+    return _about(server, "Prefect's server runs at" if is_new else "It runs already, at")
+
+
+def _restart_prefect(say: Callable[[str], None], **options: Any) -> str:
+    from .services import prefect
+
+    return _about(prefect.restart(say=say, **options), "Prefect's server runs at")
+
+
+def _stop_prefect(say: Callable[[str], None]) -> str:
+    from .services import prefect
+
+    was = prefect.stop()
+    if was.health == "stopped":
+        return "No Prefect server that pulpo started is running."
+    return f"Stopped Prefect's server at {was.address} (process {was.pid})."
+
+
+def _prefect_log(say: Callable[[str], None], lines: int = 50) -> str:
+    from .services import prefect
+
+    path = prefect.log_file()
+    if not path.is_file():
+        return "There is no log: no server was started yet."
+    kept = path.read_text("utf-8", "replace").rstrip().split("\n")
+    return "\n".join(kept[-lines:])
+
+
+def _about(server: Status, lead: str) -> str:
+    """Say in a few lines where a server is, what stays of it, and how to use it."""
+    from .services import prefect
+
+    stays = f"Its history stays in {server.database}"
+    if server.database == prefect.MEMORY:
+        stays = "Its history is in memory, and ends with it"
+    pages = "" if server.ui else " (without pages)"
+    return (
+        f"{lead} {server.address}{pages}. {stays}.\n"
+        "Notebooks find it by themselves; for other programs: "
+        f"export PREFECT_API_URL={server.api}"
+    )
+
+
+def _prefect_status(say: Callable[[str], None]) -> str:
+    from .services import prefect
+
+    return str(prefect.status())
+
+
+_PREFECT: dict[str, Callable[..., str]] = {
+    "start": _start_prefect,
+    "stop": _stop_prefect,
+    "restart": _restart_prefect,
+    "status": _prefect_status,
+    "logs": _prefect_log,
+}
 
 
 # --- The command ----------------------------------------------------------------------------------
@@ -363,6 +441,82 @@ def version_command(
         typer.echo("\n".join(f"{name} {number}" for name, number in found.items()))
 
 
+prefect_app = typer.Typer(
+    help="A Prefect server on this machine that outlives notebooks, which find it by themselves.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(prefect_app, name="prefect")
+
+Port = Annotated[
+    int | None,
+    typer.Option("--port", help="Its port on 127.0.0.1; default: 4200, or one that is free."),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help="postgresql+asyncpg://…, sqlite+aiosqlite:///…, or memory; default: an SQLite file.",
+    ),
+]
+
+
+@prefect_app.command("start")
+def prefect_start(
+    port: Port = None,
+    database: Database = None,
+    ui: Annotated[bool, typer.Option("--ui/--no-ui", help="Serve Prefect's pages.")] = True,
+) -> None:
+    """Start the server, unless it runs, and print its address."""
+    typer.echo(_start_prefect(_whisper, port=port, database=database, ui=ui))
+
+
+@prefect_app.command("stop")
+def prefect_stop() -> None:
+    """Stop the server that pulpo started, and nothing else."""
+    typer.echo(_stop_prefect(_whisper))
+
+
+@prefect_app.command("restart")
+def prefect_restart(
+    port: Port = None,
+    database: Database = None,
+    ui: Annotated[
+        bool | None, typer.Option("--ui/--no-ui", help="Serve Prefect's pages; default: as before.")
+    ] = None,
+) -> None:
+    """Stop the server and start it again, with what it had where nothing else is said."""
+    typer.echo(_restart_prefect(_whisper, port=port, database=database, ui=ui))
+
+
+@prefect_app.command("status")
+def prefect_status(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say where the server is and how it is; the exit status is 1 when it does not answer."""
+    from .services import prefect
+
+    server = prefect.status()
+    typer.echo(json.dumps(server.as_json()) if as_json else str(server))
+    if server.health != "ok":
+        raise typer.Exit(1)
+
+
+@prefect_app.command("logs")
+def prefect_logs(
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, help="How many, from the end.")
+    ] = 50,
+) -> None:
+    """Print the end of the server's log."""
+    typer.echo(_prefect_log(_whisper, lines))
+
+
+def _whisper(text: str) -> None:
+    typer.echo(text, err=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the ``pulpo`` command; our errors end it with one line and status 1."""
     try:
@@ -456,6 +610,8 @@ def act(session: Session, action: str, options: dict[str, Any]) -> None:
     how = {name: options[name] for name in ("engine", "changed")}
     run = session.run(options["flow"], options["parameters"], **how, **part)
     print(run)
+    if run.url:
+        print(f"in Prefect: {run.url}", file=sys.stderr)
     run.raise_for_failure()
     if run.result is not None:
         print(f"\n{run.result}")

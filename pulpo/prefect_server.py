@@ -1,8 +1,10 @@
-"""One private Prefect server for a session: a child process that ends with this one."""
+"""The Prefect servers of pulpo: a private one for each session, and the one that is kept."""
 
 from __future__ import annotations
 
 import atexit
+import json
+import logging
 import os
 import shutil
 import socket
@@ -10,13 +12,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Lock, Thread
+from typing import Any
 
 from .errors import ServerError
 
-__all__ = ["PrivateServer", "shared"]
+__all__ = [
+    "PATIENCE",
+    "KeptServer",
+    "PrivateServer",
+    "end_of_log",
+    "find_kept",
+    "forget_kept",
+    "free_port",
+    "keep_loopback_off_proxies",
+    "kept_server",
+    "leave_server",
+    "private_environment",
+    "remember_kept",
+    "shared",
+    "state_folder",
+    "turn_to",
+    "without_server",
+]
 
 #: Seconds until a start is given up. It takes 20 on two idle cores, and slow machines are common.
 PATIENCE = 240.0
@@ -104,7 +127,7 @@ class PrivateServer:
             When the server ends before it answers, or does not answer in time.
         """
         with self._lock:
-            if not self.is_running or not _answers(self._port):
+            if not self.is_running or not _health(self._port):
                 self._stop()
                 self._start()
             return f"http://127.0.0.1:{self._port}/api"
@@ -113,15 +136,15 @@ class PrivateServer:
         """End the server, if it runs, once it has been told what happened until now."""
         with self._lock:
             if self.is_running and self._pid == os.getpid():
-                _send_last_events()
+                leave_server(_LAST_EVENTS)
             self._stop()
 
     def _start(self) -> None:
-        _keep_loopback_off_proxies()
+        keep_loopback_off_proxies()
         log = ""
         for _ in range(5):
             # The same port again, where it is free: Prefect's event client holds on to its address.
-            self._port = _free_port(self._port)
+            self._port = free_port(self._port)
             self._spawn()
             log = self._wait()
             if not log:
@@ -133,7 +156,7 @@ class PrivateServer:
             self._port = 0
         raise ServerError(
             f"the private Prefect server did not start: {log} Run again, or start one yourself "
-            "with 'prefect server start' and set PREFECT_API_URL to its address."
+            "that stays, with 'pulpo prefect start'."
         )
 
     def _spawn(self) -> None:
@@ -164,16 +187,14 @@ class PrivateServer:
         while time.monotonic() < end:
             if process.poll() is not None:
                 return f"it ended with code {process.returncode}.{self._tail()}"
-            if _answers(self._port):
+            if _health(self._port):
                 return ""
             time.sleep(0.1)
         return f"it did not answer within {self._patience:.0f} seconds.{self._tail()}"
 
     def _tail(self) -> str:
         assert self._home is not None
-        lines = (self._home / "server.log").read_text("utf-8", "replace").split("\n")
-        tail = [line.rstrip() for line in lines if line.strip()][-8:]
-        return " The end of its log:\n  " + "\n  ".join(tail) + "\n" if tail else ""
+        return end_of_log(self._home / "server.log")
 
     def _stop(self) -> None:
         process, home = self._process, self._home
@@ -200,37 +221,210 @@ def shared() -> PrivateServer:
     return _shared
 
 
+# --- The server that is kept ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptServer:
+    """The server that ``pulpo prefect start`` keeps, as its state file tells.
+
+    Parameters
+    ----------
+    port
+        On 127.0.0.1.
+    pid, token
+        Its process: the token stands in the command line of that process and of no other, so an id
+        that the system gave to somebody else is told.
+    since
+        When it was started, in ISO 8601 with the offset from UTC.
+    database
+        The URL of its database, with its password; ``"memory"`` when nothing stays.
+    ui
+        Whether it serves Prefect's pages.
+    version
+        Prefect's version.
+    """
+
+    port: int
+    pid: int
+    token: str
+    since: str
+    database: str
+    ui: bool
+    version: str
+
+    @property
+    def address(self) -> str:
+        """Where its pages are: ``http://127.0.0.1:4200``."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address of its API."""
+        return f"{self.address}/api"
+
+    @property
+    def is_running(self) -> bool:
+        """True while its process is there; costs microseconds."""
+        import psutil
+
+        try:
+            return self.token in psutil.Process(self.pid).cmdline()  # a zombie has none
+        except psutil.Error:
+            return False
+
+    @property
+    def answers(self) -> bool:
+        """True when it answers now."""
+        return _health(self.port)
+
+
+def find_kept() -> KeptServer | None:
+    """Return the server that is kept if it runs and answers, else None."""
+    kept = kept_server()
+    if kept is None or not kept.is_running or not kept.answers:
+        return None
+    keep_loopback_off_proxies()
+    return kept
+
+
+def kept_server() -> KeptServer | None:
+    """Return what the state file tells, None when there is none or it cannot be understood."""
+    try:
+        told = json.loads((state_folder() / _STATE).read_text("utf-8"))
+        kept = KeptServer(**told)
+    except (OSError, ValueError, TypeError):
+        return None
+    kinds = {name: type(value).__name__ for name, value in asdict(kept).items()}
+    return kept if kinds == KeptServer.__annotations__ and kept.pid > 0 and kept.token else None
+
+
+def remember_kept(kept: KeptServer) -> None:
+    """Write the state file, whole or not at all, for this user's eyes alone."""
+    folder = state_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f"{_STATE}.")  # of mode 0600
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(kept), file, indent=2)
+        os.replace(name, folder / _STATE)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def forget_kept(kept: KeptServer) -> None:
+    """Remove the state file, unless it tells of another server by now."""
+    if kept_server() == kept:
+        (state_folder() / _STATE).unlink(missing_ok=True)
+
+
+def state_folder() -> Path:
+    """Return the folder of this user where pulpo keeps what outlives a session."""
+    from .settings import load_settings
+
+    return load_settings().state_dir.expanduser().absolute()
+
+
+_STATE = "prefect.json"
+
+
+# --- What both need -------------------------------------------------------------------------------
+
+
 def _environment(home: Path) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("PREFECT_")}
     idle = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _IDLE_SERVICES}
+    # A database in a file collides under concurrent subflows, each time for seconds.
+    return private_environment(home, "sqlite+aiosqlite:///:memory:") | idle
+
+
+def private_environment(home: Path, database: str) -> dict[str, str]:
+    """Return the environment for a server that takes over nothing and sends nothing anywhere."""
+    inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("PREFECT_")}
     return {
         **inherited,
-        **idle,
         "DO_NOT_TRACK": "1",
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # A database in a file collides under concurrent subflows, each time for seconds.
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///:memory:",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_CLI_PROMPT": "false",
     }
 
 
-def _send_last_events() -> None:
+def end_of_log(path: Path, lines: int = 8) -> str:
+    """Return the last lines of a log, as the end of a message."""
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
+    tail = [line.rstrip() for line in text.split("\n") if line.strip()][-lines:]
+    return " The end of its log:\n  " + "\n  ".join(tail) + "\n" if tail else ""
+
+
+def leave_server(seconds: float) -> None:
     """Have Prefect send what it holds back, and connect anew for what comes later.
 
     Its one event client keeps the address that it was made with. It would try for minutes to tell a
     server that is gone, and tell the next one nothing.
+
+    Parameters
+    ----------
+    seconds
+        How long that may take.
     """
     worker = sys.modules.get("prefect.events.worker")
     if worker is not None:
-        sending = Thread(target=worker.EventsWorker.drain_all, kwargs={"timeout": _LAST_EVENTS})
+        sending = Thread(target=worker.EventsWorker.drain_all, kwargs={"timeout": seconds})
         sending.start()
         sending.join()
 
 
-def _free_port(wanted: int) -> int:
+@contextmanager
+def without_server() -> Iterator[None]:
+    """Have Prefect give up what it holds back for a server that is gone, and what comes meanwhile.
+
+    It would try for minutes to deliver it, at the latest when the process ends.
+    """
+    worker = sys.modules.get("prefect.events.worker")
+    if worker is None:
+        yield
+        return
+    clients = sys.modules["prefect.events.clients"]
+    worker.EventsWorker.set_client_override(clients.NullEventsClient)
+    try:
+        _give_up(worker.EventsWorker._instances)
+        yield
+        _give_up(worker.EventsWorker._instances)
+    finally:
+        worker.EventsWorker.set_client_override(None)
+
+
+def _give_up(services: dict[int, Any]) -> None:
+    # Prefect can only drain its services (all of them are in one table); their tasks end at once.
+    log = logging.getLogger("prefect._internal.concurrency")
+    log.disabled = True
+    with suppress(AttributeError):  # another version of Prefect: then it takes its minutes
+        ending = [each for each in services.values() if each._task is not None]
+        for each in ending:
+            each._loop.call_soon_threadsafe(each._task.cancel)
+        end = time.monotonic() + 1
+        while not all(each._done_event.is_set() for each in ending) and time.monotonic() < end:
+            time.sleep(0.02)
+    log.disabled = False
+
+
+_turned_to = ""
+
+
+def turn_to(url: str) -> None:
+    """Have Prefect's event client connect anew when the server is another than at the last run."""
+    global _turned_to
+    if _turned_to not in ("", url):
+        leave_server(2.0)
+    _turned_to = url
+
+
+def free_port(wanted: int) -> int:
+    """Return this port of 127.0.0.1 if it is free, and any that is free otherwise."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -239,10 +433,10 @@ def _free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise ServerError("no port on 127.0.0.1 is free for the private Prefect server.")
+    raise ServerError("no port on 127.0.0.1 is free for a Prefect server.")
 
 
-def _answers(port: int) -> bool:
+def _health(port: int) -> bool:
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/api/health")
@@ -253,7 +447,8 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _keep_loopback_off_proxies() -> None:
+def keep_loopback_off_proxies() -> None:
+    """Add 127.0.0.1 to what is reached without a proxy."""
     # Prefect's clients honour HTTP_PROXY, even for the server on this machine.
     for name in ("no_proxy", "NO_PROXY"):
         hosts = [host for host in os.environ.get(name, "").split(",") if host]

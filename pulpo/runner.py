@@ -45,13 +45,14 @@ from .errors import (
 )
 from .models import misfit
 from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
-from .prefect_server import PrivateServer, shared
+from .prefect_server import KeptServer, PrivateServer, find_kept, shared, turn_to, without_server
 from .reuse import Calls, FromStorage, Reuse
 from .run_logs import Report, Reporter, Reports, Speaker, kept_logs
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
 if TYPE_CHECKING:
     from prefect import Flow, Task
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import State, TaskRun
     from pydantic import TypeAdapter
 
@@ -110,7 +111,8 @@ async def run_flow(
     on_change
         Called with the run at most ten times a second, and once when it has ended.
     server
-        The private server to use where none is configured; the process's own by default.
+        The private server to use where none is configured and ``pulpo prefect start`` keeps none;
+        the process's own by default.
     engine
         ``"local"`` runs the plan without Prefect, which needs neither ``modules`` nor a server.
     reuse
@@ -234,6 +236,8 @@ class _Job:
         self.modules = modules
         self.server = server or shared()
         self._private = False
+        self._kept: KeptServer | None = None
+        self._pages = ""
         self._began = 0.0
         self._epoch = 0.0
         self._reports: Reports | None = None
@@ -255,7 +259,8 @@ class _Job:
                 if self._lost_server("running"):
                     # Prefect's client would try to reach it for minutes.
                     self._blame_server(None)
-                    await _cancel(task)
+                    with without_server():
+                        await _cancel(task)
                     return self.run
                 if on_change is None or task.done():
                     continue
@@ -293,6 +298,7 @@ class _Job:
         annotations = inspect.get_annotations(flow.fn)
         values = _convert(self.definition, annotations, self.parameters, loaded.helpers.Ref)
         url = await self._server_url()
+        await _aside(lambda: turn_to(url))
         with (
             self._workers_reports() as folder,
             _settings(url, self._private, self._results_folder()),
@@ -301,8 +307,7 @@ class _Job:
             _in_every_thread(self.run.runner == "process"),
         ):
             _watch(loaded, self.run, folder, self._read_reports)
-            if folder is not None:
-                vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn)
+            vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn, self._flow_began)
             await self._to_its_end(flow(**values))
 
     async def _run_locally(self) -> None:
@@ -326,6 +331,9 @@ class _Job:
         else:
             self.run_ended("done")
         self._take_blame()
+        if self._lost_server(self.run.state):
+            with without_server():
+                pass
 
     @contextmanager
     def _workers_reports(self) -> Iterator[Path | None]:
@@ -385,15 +393,26 @@ class _Job:
         elif self._lost_server(run.state):
             self._blame_server(run.error)
 
+    def _flow_began(self) -> None:
+        """Note where Prefect shows the run; called inside the flow."""
+        from prefect.context import FlowRunContext
+
+        context = FlowRunContext.get()
+        if self._pages and context is not None and context.flow_run is not None:
+            self.run.url = f"{self._pages}/runs/flow-run/{context.flow_run.id}"
+
     def _lost_server(self, state: str) -> bool:
-        return self.run.state == state and self._private and not self.server.is_running
+        server = self._kept or (self.server if self._private else None)
+        return self.run.state == state and server is not None and not server.is_running
 
     def _blame_server(self, cause: BaseException | None) -> None:
         self.run_ended("failed")
-        self.run.error = ServerError(
-            f"the private Prefect server ended during the run of {self.run.flow}: run it again, "
-            "a new server is started then."
-        )
+        which = "private Prefect server"
+        then = "run it again, a new server is started then."
+        if self._kept is not None:
+            which = f"Prefect server at {self._kept.address}"
+            then = "'pulpo prefect start' starts it again; without it, a run starts a private one."
+        self.run.error = ServerError(f"the {which} ended during the run of {self.run.flow}: {then}")
         self.run.error.__cause__ = cause
 
     def _results_folder(self) -> Path | None:
@@ -406,11 +425,17 @@ class _Job:
 
     async def _server_url(self) -> str:
         configured = _configured_url()
-        self._private = not configured
-        if not configured:
-            return await _aside(self.server.url)
-        await _must_answer(configured)
-        return configured
+        if configured:
+            self.run.server = "configured"
+            self._pages = await _must_answer(configured)
+            return configured
+        self._kept = await _aside(find_kept)
+        if self._kept is not None:
+            self.run.server = "kept"
+            self._pages = self._kept.address if self._kept.ui else ""
+            return self._kept.url
+        self.run.server, self._private = "private", True
+        return await _aside(self.server.url)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -910,11 +935,13 @@ class _Submitted:
 class _AtHome:
     """A flow's function, which stays here when Prefect sends the flow along with a task."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], began: Callable[[], None]) -> None:
         functools.update_wrapper(self, function)
         self._function = function
+        self._began = began
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._began()
         return self._function(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -1051,15 +1078,20 @@ def _configured_url() -> str:
     return os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value() or ""
 
 
-async def _must_answer(url: str) -> None:
+async def _must_answer(url: str) -> str:
+    """Return where the pages of the server are, ``""`` when it has none."""
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
     problem: object
+    pages = ""
     try:
         with temporary_settings({PREFECT_API_URL: url}):
             async with asyncio.timeout(15), get_client() as client:
                 problem = await client.api_healthcheck()
+                pages = str(PREFECT_UI_URL.value() or "").rstrip("/")
+                if pages and url.startswith(pages) and not await _is_there(client, pages):
+                    pages = ""
     except TimeoutError:
         problem = "no answer within 15 seconds"
     except Exception as error:
@@ -1069,6 +1101,15 @@ async def _must_answer(url: str) -> None:
             f"the Prefect server at {url} does not answer ({problem}). Start it, or unset "
             "PREFECT_API_URL ('prefect config unset PREFECT_API_URL') to have a private one."
         )
+    return pages
+
+
+async def _is_there(client: PrefectClient, page: str) -> bool:
+    try:
+        await client._client.get(page, headers={"Accept": "text/html"})  # raises for a status
+    except Exception:
+        return False
+    return True
 
 
 @contextmanager

@@ -149,6 +149,11 @@ class Run:
         What a person should know of it, such as which inputs came from an earlier run.
     misfits
         What operations gave instead of the models in their annotations, in words, by operation.
+    server
+        Which Prefect server it used: ``"configured"`` (by PREFECT_API_URL), ``"kept"`` (by ``pulpo
+        prefect start``) or ``"private"``; ``""`` before it was looked for.
+    url
+        Prefect's own page of the run; None when the server has no pages, or none was made yet.
     """
 
     def __init__(self, flow: str, operations: Iterable[str]) -> None:
@@ -164,6 +169,8 @@ class Run:
         self._draw: Callable[..., Picture] | None = None
         self.runner = "async"
         self.notes: tuple[str, ...] = ()
+        self.server: Literal["", "configured", "kept", "private"] = ""
+        self.url: str | None = None
         self._result: Any = _NOTHING
         self._functions: tuple[Callable[..., Any], ...] = ()
         self._reuse: Reuse | None = None
@@ -449,7 +456,7 @@ class Run:
         note = "".join(f"<div>{html.escape(text)}</div>" for text in (*notes, *self._all_notes()))
         return (
             f'<div class="pulpo-run"><div><b>{html.escape(self.flow)}</b>: {self.state} '
-            f"{_html_seconds(self.seconds)}</div>"
+            f"{_html_seconds(self.seconds)}{_html_link(self.url)}</div>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}</div>"
         )
 
@@ -614,6 +621,14 @@ def _html_row(row: OperationRun) -> str:
 def _html_seconds(seconds: float) -> str:
     # pulpo/nbval.cfg takes exactly this span out of what strict notebook tests compare.
     return f'<span class="pulpo-seconds">{seconds:.1f} s</span>'
+
+
+def _html_link(url: str | None) -> str:
+    # Likewise taken out: a run's page has an id of its own.
+    if not url:
+        return ""
+    link = f'<a href="{html.escape(url)}" target="_blank" rel="noopener">in Prefect</a>'
+    return f'<span class="pulpo-link"> · {link}</span>'
 
 
 def _element(operation: OperationRun) -> str:

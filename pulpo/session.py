@@ -543,16 +543,13 @@ class Session:
         problems = self._problems(plan)
         errors = sum(problem.severity == "error" for problem in problems)
         run = self.last_run
-        server = os.environ.get("PREFECT_API_URL", "")
+        used = f", on {_SERVERS[run.server]}" if run is not None and run.server else ""
         rows = [
             ("operations", str(len(plan.operations))),
             ("flows", str(len(plan.flows))),
             ("problems", f"{errors} errors, {len(problems) - errors} others"),
-            ("last run", f"{run.flow}: {run.state}" if run is not None else "none"),
-            (
-                "Prefect",
-                "the configured server" if server else "a private server, at the first run",
-            ),
+            ("last run", f"{run.flow}: {run.state}{used}" if run is not None else "none"),
+            ("Prefect", _next_server()),
             ("pulpo", version("pulpo")),
         ]
         return Listing(head=("what", "now"), rows=tuple(rows))
@@ -1393,6 +1390,22 @@ def _check_reuse(part: Part, *, resume: bool, changed: bool) -> None:
             f"{flag} works with --runner async, the default: with {runner} the operations run in "
             f"other places. Leave out --runner, or {flag}."
         )
+
+
+_SERVERS = {
+    "configured": "the configured server",
+    "kept": "the server of 'pulpo prefect start'",
+    "private": "a private server",
+}
+
+
+def _next_server() -> str:
+    """Say which Prefect server the next run uses."""
+    from .prefect_server import find_kept
+
+    if os.environ.get("PREFECT_API_URL"):
+        return _SERVERS["configured"]
+    return _SERVERS["kept"] if find_kept() else f"{_SERVERS['private']}, at the first run"
 
 
 def _task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:

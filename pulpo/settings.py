@@ -20,6 +20,12 @@ from .errors import SettingsError
 __all__ = ["Settings", "load_settings", "package_of"]
 
 
+def _user_state() -> Path:
+    from platformdirs import user_state_path
+
+    return user_state_path("pulpo", appauthor=False)
+
+
 class Settings(BaseSettings):
     """The settings of a project.
 
@@ -31,6 +37,9 @@ class Settings(BaseSettings):
         Say more on the terminal (``PULPO_VERBOSE``).
     auto_compile
         Whether commands that need an export make one first (``PULPO_AUTO_COMPILE``).
+    state_dir
+        Where a user's services keep their state, logs and databases (``PULPO_STATE_DIR``); the
+        system's folder for that by default.
     sources
         Notebooks, modules and packages that the command line reads when it is given none.
     """
@@ -42,6 +51,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Path("run_cache")
     verbose: bool = False
     auto_compile: bool = True
+    state_dir: Path = Field(default_factory=_user_state)
     sources: tuple[str, ...] = Field(default=())
 
     @field_validator("cache_dir")

@@ -73,14 +73,18 @@ TABLE = {
     # How the engine without Prefect, which knows of plans and functions alone, tells its run.
     "local_runs": Room("plan backends runs run_logs errors"),
     "run_view": Room("runs backends"),
-    "prefect_server": Room("errors"),
+    # Here, not in services: a run has to find the server that is kept.
+    "prefect_server": Room("settings errors", "psutil"),
     "runner": Room(
         "models plan backends runs run_logs local_runs reuse prefect_server errors",
         "prefect pydantic anyio httpx",
     ),
-    "settings": Room("errors", "pydantic pydantic_settings"),
+    "settings": Room("errors", "pydantic pydantic_settings platformdirs"),
     "session": Room(BELOW_SESSION, "IPython"),
-    "services": Room("session settings errors", "prefect fastapi uvicorn httpx asyncpg"),
+    "services": Room(
+        "session settings prefect_server errors",
+        "prefect fastapi uvicorn httpx asyncpg psutil sqlalchemy",
+    ),
     # `pulpo clean` needs no session.
     "cli": Room(
         FRONT_END + " services settings exports loading",

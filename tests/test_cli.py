@@ -77,7 +77,9 @@ def fails(result: subprocess.CompletedProcess[str], *words: str) -> None:
 
 
 def test_every_command_has_help() -> None:
-    for command in app.registered_commands:
+    groups = [group.typer_instance for group in app.registered_groups]
+    assert groups
+    for command in [each for group in (app, *groups) for each in group.registered_commands]:
         assert command.callback is not None
         assert (command.callback.__doc__ or "").strip().endswith(".")
 

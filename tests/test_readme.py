@@ -32,6 +32,7 @@ def test_every_command_is_in_the_readme() -> None:
     from pulpo.cli import app
 
     names = [command.name or "" for command in app.registered_commands]
+    names += [group.name or "" for group in app.registered_groups]
     assert [name for name in names if f"pulpo {name}" not in README and name != "version"] == []
 
 
