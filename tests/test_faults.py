@@ -149,9 +149,9 @@ def test_a_port_that_is_taken_meanwhile_is_not_waited_for(monkeypatch: pytest.Mo
     ports = [taken.server_port]
     from pulpo import prefect_server
 
-    free = prefect_server._free_port
+    free = prefect_server.free_port
     monkeypatch.setattr(
-        prefect_server, "_free_port", lambda wanted: ports.pop() if ports else free(0)
+        prefect_server, "free_port", lambda wanted: ports.pop() if ports else free(0)
     )
     server = PrivateServer()
     try:
