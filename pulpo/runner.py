@@ -46,7 +46,7 @@ from .errors import (
 from .models import misfit
 from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 from .prefect_server import KeptServer, PrivateServer, find_kept, shared, turn_to, without_server
-from .reuse import Calls, FromStorage, Reuse
+from .reuse import Calls, FromRun, FromStorage, Reuse
 from .run_logs import Report, Reporter, Reports, Speaker, kept_logs
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
@@ -240,6 +240,7 @@ class _Job:
         self._pages = ""
         self._began = 0.0
         self._epoch = 0.0
+        self._has_begun_again = False  # which a run does once, when its server ends
         self._reports: Reports | None = None
 
     def set_engine(self, engine: Engine) -> None:
@@ -257,11 +258,14 @@ class _Job:
                 await asyncio.wait({task}, timeout=_TICK)
                 self._read_reports()
                 if self._lost_server("running"):
-                    # Prefect's client would try to reach it for minutes.
-                    self._blame_server(None)
-                    with without_server():
+                    goes_on = self._begins_again()
+                    if not goes_on:
+                        self._blame_server(None)
+                    with without_server():  # Prefect's client would try to reach it for minutes
                         await _cancel(task)
-                    return self.run
+                    if not goes_on:
+                        return self.run
+                    task = asyncio.create_task(self._execute())
                 if on_change is None or task.done():
                     continue
                 seen = [(each.state, each.ended) for each in self.run.operations.values()]
@@ -317,16 +321,21 @@ class _Job:
         await self._to_its_end(run_locally(self.run, self.plan, self.functions, values))
 
     async def _to_its_end(self, call: Awaitable[Any]) -> None:
+        again = self._has_begun_again
         self.run.state = "running"
-        self._began = self.run._began = time.perf_counter()
-        self._epoch = time.time()
+        if not self._began:
+            self._began = self.run._began = time.perf_counter()
+            self._epoch = time.time()
         try:
             self.run._result = await call
         except Exception as error:
+            if self._has_begun_again != again:  # left behind, while the run goes on without it
+                return
             self.run.error = error
             self.run_ended("failed")
         except BaseException:
-            self.run_ended("cancelled")
+            if self._has_begun_again == again:
+                self.run_ended("cancelled")
             raise
         else:
             self.run_ended("done")
@@ -405,6 +414,31 @@ class _Job:
         server = self._kept or (self.server if self._private else None)
         return self.run.state == state and server is not None and not server.is_running
 
+    def _begins_again(self) -> bool:
+        """Say whether the run goes on with another server, once; what finished is kept then.
+
+        What was under way is called again, as after a retry of Prefect's.
+        """
+        run = self.run
+        if self._has_begun_again or run.runner != "async":
+            return False
+        self._has_begun_again = True
+        run.state = "starting"
+        kept, self._kept, self._private = self._kept, None, False
+        which = f"Prefect server at {kept.address}" if kept else "private Prefect server"
+        busy = [each.name for each in run.operations.values() if each.start and not each.has_value]
+        for name in busy:  # what is left behind of them writes into the old ones
+            calls = run.operations[name].calls
+            run.operations[name] = OperationRun(name=name, calls=calls)
+        if not isinstance(run._reuse, FromStorage):
+            calls_of = {name: each.calls for name, each in run.operations.items()}
+            run._reuse = FromRun(calls_of, {})
+        again = f"; {', '.join(busy)} ran again" if busy else ""
+        run._reuse.notes.append(
+            f"the {which} ended during the run, which went on with another one{again}"
+        )
+        return True
+
     def _blame_server(self, cause: BaseException | None) -> None:
         self.run_ended("failed")
         which = "private Prefect server"
@@ -412,6 +446,8 @@ class _Job:
         if self._kept is not None:
             which = f"Prefect server at {self._kept.address}"
             then = "'pulpo prefect start' starts it again; without it, a run starts a private one."
+        if self.run.is_resumable:
+            then += " '%pulpo run --resume' goes on from there."
         self.run.error = ServerError(f"the {which} ended during the run of {self.run.flow}: {then}")
         self.run.error.__cause__ = cause
 
@@ -861,8 +897,10 @@ def _noted(
         if run.state == "running":
             operation.calls.add(inputs, value)
             if operation.elements is None:
+                kept = found is not None and operation.has_value  # by this very run
                 operation._inputs, operation._value, operation.error = inputs, value, None
-                note("done" if found is None else "cached")
+                if not kept:
+                    note("done" if found is None else "cached")
             if run._reuse and found is None:
                 await run._reuse.keep(operation.name, inputs, value)
         return value

@@ -419,18 +419,34 @@ def test_an_interrupt_ends_a_blocking_run(server: PrivateServer) -> None:
     assert caught.value.run.states["scraping.linkedin.fetch"] == "cancelled"
 
 
-def test_a_server_that_dies_ends_the_run_with_one_clear_error_and_is_started_again() -> None:
-    # Its own server, which is stopped in the middle.
+def test_a_run_whose_server_dies_goes_on_with_another_one_once() -> None:
+    # Its own server, which is killed in the middle.
     own = PrivateServer()
+    died: list[int] = []
 
-    def linkedin(query: str) -> RawJobs:
-        assert own.pid is not None
-        os.kill(own.pid, signal.SIGKILL)
-        while True:
-            time.sleep(0.02)
+    def killing(times: int) -> Callable[[str], RawJobs]:
+        def linkedin(query: str) -> RawJobs:
+            if len(died) == times:
+                return RawJobs(titles=[query])
+            assert own.pid is not None
+            died.append(own.pid)
+            os.kill(own.pid, signal.SIGKILL)
+            while True:
+                time.sleep(0.02)
+
+        return linkedin
 
     try:
-        failed = run(sample({"scraping.linkedin.fetch": linkedin}), own)
+        done = run(sample({"scraping.linkedin.fetch": killing(1)}), own)
+        assert (done.state, done["parsing.clean"].titles) == ("done", ["python", "python dev"])
+        *_, note = str(done).split("\n")
+        assert note.startswith(
+            "the private Prefect server ended during the run, which went on with another one; "
+        )
+        assert note.endswith("scraping.linkedin.fetch ran again")
+        del died[:]
+        failed = run(sample({"scraping.linkedin.fetch": killing(2)}), own)
+        assert len(died) == 2
         assert failed.state == "failed"
         with pytest.raises(ServerError, match="ended during the run of main_flow: run it again"):
             failed.raise_for_failure()
