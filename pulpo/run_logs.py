@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 from .runs import Run
 
-__all__ = ["Report", "Reporter", "Reports", "Speaker", "kept_logs"]
+__all__ = ["Report", "Reporter", "Reports", "Speaker", "busy_threads", "kept_logs"]
 
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("run", default=None)
 _speaker: contextvars.ContextVar[Speaker | None] = contextvars.ContextVar("speaker", default=None)
@@ -153,6 +153,10 @@ class Report(NamedTuple):
     level: str = ""
 
 
+#: Threads of this process in which sync operations run now, on workers.
+busy_threads: set[int] = set()
+
+
 class Reporter:
     """An operation's function that writes down what it prints and logs, wherever it runs.
 
@@ -173,7 +177,11 @@ class Reporter:
         if inspect.iscoroutinefunction(self._function):
             return self._awaited(*args, **kwargs)
         with self._reporting():
-            return self._function(*args, **kwargs)
+            busy_threads.add(threading.get_ident())
+            try:
+                return self._function(*args, **kwargs)
+            finally:
+                busy_threads.discard(threading.get_ident())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Reporter, (self._function, self._operation, self._folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copyreg
+import ctypes
 import functools
 import importlib
 import importlib.abc
@@ -27,6 +29,7 @@ from typing import (
     Any,
     Literal,
     NamedTuple,
+    NewType,
     TypeVar,
     cast,
     get_args,
@@ -47,7 +50,7 @@ from .models import misfit
 from .plan import Engine, FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 from .prefect_server import KeptServer, PrivateServer, find_kept, shared, turn_to, without_server
 from .reuse import Calls, FromRun, FromStorage, Reuse
-from .run_logs import Report, Reporter, Reports, Speaker, kept_logs
+from .run_logs import Report, Reporter, Reports, Speaker, busy_threads, kept_logs
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
 
 if TYPE_CHECKING:
@@ -242,6 +245,7 @@ class _Job:
         self._epoch = 0.0
         self._has_begun_again = False  # which a run does once, when its server ends
         self._reports: Reports | None = None
+        self._task_runner: object = None
 
     def set_engine(self, engine: Engine) -> None:
         """Say what runs it."""
@@ -276,6 +280,7 @@ class _Job:
                     told = now
                     on_change(self.run)
         except asyncio.CancelledError:
+            self._let_workers_go()
             await _cancel(task)
             self.run_ended("cancelled")
             raise RunInterrupted(self.run) from None
@@ -309,6 +314,7 @@ class _Job:
             kept_logs(self.run),
             _watching_maps(self.run, loaded.helpers),
             _in_every_thread(self.run.runner == "process"),
+            _portable_new_types(),
         ):
             _watch(loaded, self.run, folder, self._read_reports)
             vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn, self._flow_began)
@@ -407,8 +413,27 @@ class _Job:
         from prefect.context import FlowRunContext
 
         context = FlowRunContext.get()
-        if self._pages and context is not None and context.flow_run is not None:
+        if context is None or context.flow_run is None:
+            return
+        self._task_runner = context.task_runner
+        if self._pages:
             self.run.url = f"{self._pages}/runs/flow-run/{context.flow_run.id}"
+
+    def _let_workers_go(self) -> None:
+        """Interrupt what runs in threads, and end processes, of a task runner of Prefect's own.
+
+        It would wait for them, and keep the event loop busy meanwhile.
+        """
+        executor: Any = getattr(self._task_runner, "_executor", None)
+        if executor is None:
+            return
+        for process in (getattr(executor, "_processes", None) or {}).values():
+            process.terminate()
+        for ident in {thread.ident for thread in getattr(executor, "_threads", ())} & busy_threads:
+            error = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), error)
+        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown = lambda *args, **options: None
 
     def _lost_server(self, state: str) -> bool:
         server = self._kept or (self.server if self._private else None)
@@ -1169,6 +1194,28 @@ def _settings(url: str, private: bool, results: Path | None) -> Iterator[None]:
         settings[PREFECT_LOCAL_STORAGE_PATH] = results
     with temporary_settings(settings):
         yield
+
+
+@contextmanager
+def _portable_new_types() -> Iterator[None]:
+    """Let the `NewType`s of cells go to other processes, inside the signatures of functions.
+
+    They are pickled by name, and ``__main__`` is another one there. (cloudpickle does not see to
+    them, as it does to the classes of cells.)
+    """
+    before = copyreg.dispatch_table.get(NewType)
+    copyreg.pickle(NewType, _new_type)
+    try:
+        yield
+    finally:
+        if before is None:
+            del copyreg.dispatch_table[NewType]
+
+
+def _new_type(type_: NewType) -> Any:
+    if type_.__module__ != "__main__":
+        return vars(type_)["__qualname__"]
+    return NewType, (type_.__name__, type_.__supertype__)
 
 
 @contextmanager

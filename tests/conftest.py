@@ -22,7 +22,15 @@ settings.load_profile("ci" if os.environ.get("CI") else "home")
 
 
 #: Files of minutes, which would keep one worker busy alone at the end.
-LONG = ("test_runner_styles.py", "test_law.py", "test_runner_prefect.py", "test_prefect_flows.py")
+LONG = (
+    "test_runner_styles.py",
+    "test_law.py",
+    "test_runner_prefect.py",
+    "test_services.py",
+    "test_runs_kernel.py",
+    "test_reuse_prefect.py",
+    "test_prefect_flows.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

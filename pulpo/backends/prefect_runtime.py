@@ -13,6 +13,7 @@ import inspect
 import itertools
 import json
 import multiprocessing
+import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -114,12 +115,27 @@ def _raise_what_is_due() -> None:
 
 @functools.cache
 def _processes() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
+    # Ctrl-C reaches all processes of a terminal's, or a kernel's, group: those that wait for work
+    # would end, with a traceback each.
+    return ProcessPoolExecutor(
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+
+
+def _interruptible(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call ``function``, which Ctrl-C ends, in a process that else does not mind it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def in_process(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call a sync function in another process, for work that keeps a core busy."""
-    call = cloudpickle_wrapped_call(function, *args, **kwargs)
+    call = cloudpickle_wrapped_call(_interruptible, function, *args, **kwargs)
     try:
         given = await asyncio.get_running_loop().run_in_executor(_processes(), call)
     except BrokenProcessPool:
