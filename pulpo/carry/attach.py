@@ -7,7 +7,7 @@ import types
 
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import REGISTRARS, Recorder, Statement
-from pulpo.carry.values import is_definition
+from pulpo.carry.values import attribute, is_definition
 
 __all__ = ["OF_THE_PROCESS", "Attachments", "package_of"]
 
@@ -73,7 +73,7 @@ class Attachments:
         """Return the live values of ``Model.x = …``."""
         targets = node.targets if isinstance(node, ast.Assign) else []
         return [
-            getattr(self._purity.value_of(one.value), one.attr, None)
+            attribute(self._purity.value_of(one.value), one.attr)
             for one in targets
             if isinstance(one, ast.Attribute)
         ]
@@ -136,7 +136,7 @@ def package_of(value: object, statement: Statement) -> str:
     node = statement.node
     if isinstance(node, ast.ImportFrom):
         return (node.module or "").split(".")[0]
-    return str(getattr(value, "__module__", "")).split(".")[0]
+    return str(attribute(value, "__module__", "")).split(".")[0]
 
 
 def _is_line(statement: Statement) -> bool:

@@ -22,7 +22,15 @@ from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.text import strip_decorators
-from pulpo.carry.values import in_memory, is_definition, live_kind, same, same_code
+from pulpo.carry.values import (
+    attribute,
+    error_of,
+    in_memory,
+    is_definition,
+    live_kind,
+    same,
+    same_code,
+)
 from pulpo.errors import CarryError, NoSourceError, did_you_mean
 
 __all__ = ["Closure", "stood_in_for"]
@@ -224,7 +232,7 @@ class Closure:
         value = self._purity.value_of(node)
         if isinstance(node, ast.Attribute) and not _module_of(value):
             value = self._purity.value_of(node.value)  # @registry.register
-        inner = getattr(value, "func", value)  # partial(operation, retries=2)
+        inner = attribute(value, "func", value)  # partial(operation, retries=2)
         return "pulpo" in (
             _module_of(value),
             _module_of(inner),
@@ -257,8 +265,10 @@ class Closure:
         if not history:
             if name in _BUILTINS or name in _DUNDERS:  # IPython has an `open` of its own
                 return None
+            self._refuse_what_fails(name, self._namespace[name], user)
             self._refuse_unrecorded(name, user)
         value = self._namespace[name]
+        self._refuse_what_fails(name, value, user)
         latest = history[-1]
         bound = latest.bound.get(name)
         rebound = any(name in self._recorder.names(s).rebinds for s in self._changers(name, bound))
@@ -520,7 +530,7 @@ class Closure:
                     ):
                         self._refuse_pulpo(f"{name}.{part.attr}", one)
             self.stand_ins[name] = _PACKAGE_STAND_IN.format(name=name)
-        elif getattr(value, "__name__", "") == "Model":
+        elif attribute(value, "__name__", "") == "Model":
             self.stand_ins[name] = _MODEL_STAND_IN.format(name=name)
         else:
             self._refuse_pulpo(name, piece.user)
@@ -571,6 +581,13 @@ class Closure:
     def _warn(self, text: str, user: Piece | None) -> None:
         path = f" (used by {' → '.join(user.path)})" if user is not None else ""
         self.warnings[f"{text}{path}"] = None
+
+    def _refuse_what_fails(self, name: str, value: object, user: Piece | None) -> None:
+        if error := error_of(value):
+            why = (
+                f"it is an object ({type(value).__name__}) that raises {error} when it is looked at"
+            )
+            self._refuse(name, user, why, INSIDE)
 
     def _refuse_unrecorded(self, name: str, user: Piece | None) -> NoReturn:
         setters = self._constants.changers(name)
@@ -625,7 +642,7 @@ def _made(statement: Statement, value: object) -> bool:
 
 
 def _module_of(value: object) -> str:
-    return str(getattr(value, "__module__", None) or "").split(".")[0]
+    return str(attribute(value, "__module__") or "").split(".")[0]
 
 
 def _without_source(name: str, function: Callable[..., Any]) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from pulpo.carry.names import root_name
 from pulpo.carry.purity import Purity, Verdict, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import (
+    attribute,
     in_memory,
     is_definition,
     literal,
@@ -424,7 +425,7 @@ def captured(value: object, depth: int = 3) -> Iterator[tuple[str, object]]:
                 continue
             yield name, held
             yield from captured(held, depth - 1)
-    wrapped = getattr(value, "__wrapped__", None) or getattr(value, "func", None)
+    wrapped = attribute(value, "__wrapped__") or attribute(value, "func")
     if wrapped is not None and callable(wrapped):
         yield from captured(wrapped, depth - 1)
 

@@ -12,7 +12,7 @@ from typing import Any
 from pulpo.carry.constants import Constants, captured, definitions_in
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
-from pulpo.carry.values import in_memory, live_kind, same
+from pulpo.carry.values import attribute, in_memory, live_kind, same
 
 __all__ = ["Definitions", "unwrapped"]
 
@@ -155,19 +155,20 @@ def _is_of_now(function: Any) -> bool:
     """Tell whether a function gives something else each time, or on each machine."""
     if isinstance(function, type) or not callable(function):
         return False
-    owner = getattr(function, "__self__", None)
+    owner = attribute(function, "__self__")
     owner = owner if isinstance(owner, type) else type(owner)
-    module = getattr(function, "__module__", None) or owner.__module__
+    module = attribute(function, "__module__") or owner.__module__
     names = _OF_NOW.get(module)
-    return names is not None and (not names or getattr(function, "__name__", "") in names)
+    return names is not None and (not names or attribute(function, "__name__", "") in names)
 
 
 def unwrapped(function: Any) -> Any:
     """Return what decorators that keep to ``functools.wraps`` were put around."""
     for _ in range(20):
-        if not hasattr(function, "__wrapped__"):
+        inner = attribute(function, "__wrapped__")
+        if inner is None:
             break
-        function = function.__wrapped__
+        function = inner
     return function
 
 

@@ -12,7 +12,7 @@ from pulpo.carry.attach import OF_THE_PROCESS, package_of
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import call_text
 from pulpo.carry.record import Recorder, Statement
-from pulpo.carry.values import keeps_to_itself
+from pulpo.carry.values import attribute, keeps_to_itself
 
 __all__ = ["effects", "relative_paths", "submodules"]
 
@@ -100,11 +100,11 @@ def submodules(pieces: Iterable[Piece], namespace: Mapping[str, object]) -> Iter
 
 
 def _module_chain(name: str, chain: list[str], value: object) -> Iterator[str]:
-    for attribute in chain:
-        value = getattr(value, attribute, None)
+    for name_there in chain:
+        value = attribute(value, name_there)
         if not isinstance(value, types.ModuleType):
             return
-        name = f"{name}.{attribute}"
+        name = f"{name}.{name_there}"
         yield name
 
 
@@ -162,11 +162,11 @@ def _told(node: ast.stmt, recorder: Recorder, packages: set[str], names: set[str
         magic = _magic(value)
         if magic is not None:
             return magic
-        root, attribute = _root(value.func), value.func.attr
-        if root in names and _SETS.fullmatch(attribute):
+        root, called = _root(value.func), value.func.attr
+        if root in names and _SETS.fullmatch(called):
             return call_text(value)
         process = _package_of(root, recorder) in OF_THE_PROCESS
-        changes = _SETS.fullmatch(attribute) or (process and attribute in _CHANGES)
+        changes = _SETS.fullmatch(called) or (process and called in _CHANGES)
         if changes and _is_of(root, recorder, packages, value.func):
             return call_text(value)
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):

@@ -16,7 +16,7 @@ from typing import Any
 
 from pulpo.carry.names import MUTATORS
 from pulpo.carry.record import Recorder
-from pulpo.carry.values import live_kind
+from pulpo.carry.values import attribute, live_kind
 
 __all__ = ["Purity", "Verdict", "call_text"]
 
@@ -323,7 +323,7 @@ class Purity:
         if isinstance(node, ast.Attribute):
             base = self.value_of(node.value, own)
             if isinstance(base, types.ModuleType | type):
-                return getattr(base, node.attr, _UNKNOWN)
+                return attribute(base, node.attr, _UNKNOWN)
         return _UNKNOWN
 
     def _impure(
@@ -366,7 +366,7 @@ class Purity:
     ) -> ast.AST | None:
         base = self.value_of(node.value, own)
         if isinstance(base, types.ModuleType):
-            value = getattr(base, node.attr, None)
+            value = attribute(base, node.attr)
             fixed = isinstance(
                 value,
                 bool | int | float | str | bytes | tuple | type | types.ModuleType | enum.Enum,
@@ -410,15 +410,15 @@ class Purity:
     def _known(
         self, value: object, node: ast.expr, own: frozenset[str], verdict: Verdict, defining: bool
     ) -> bool:
-        name = getattr(value, "__name__", "")
+        name = str(attribute(value, "__name__", ""))
         if getattr(builtins, name, None) is value:
             return name in _BUILTINS or (isinstance(value, type) and name in vars(builtins))
         try:
             if value in self._table:
                 return True
-        except TypeError:  # not hashable
+        except Exception:  # not hashable, or by the user's own way
             return False
-        root = str(getattr(value, "__module__", "")).split(".")[0]
+        root = str(attribute(value, "__module__", "")).split(".")[0]
         if _PURE_ROOTS.get(root) == name:
             return True
         if isinstance(node, ast.Attribute):
@@ -471,8 +471,8 @@ class Purity:
     def _is_harmless(self, decorator: ast.expr) -> bool:
         node = decorator.func if isinstance(decorator, ast.Call) else decorator
         value = self.value_of(node)
-        return getattr(value, "__module__", "") in ("functools", "contextlib") or (
-            str(getattr(value, "__module__", "")).split(".")[0] == "pulpo"
+        return attribute(value, "__module__", "") in ("functools", "contextlib") or (
+            str(attribute(value, "__module__", "")).split(".")[0] == "pulpo"
         )
 
     def _builds_purely(self, kind: type) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.record import Recorder, Statement
-from pulpo.carry.values import DIGEST
+from pulpo.carry.values import DIGEST, attribute
 
 __all__ = ["KEPT", "Kept", "kept_by", "late_future", "stale_caches"]
 
@@ -279,9 +279,9 @@ def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object, _
         root, *rest = chain.split(".")
         value = recorder.namespace.get(root)
         for part in rest:
-            value = getattr(value, part, None)
+            value = attribute(value, part)
         modules = ("random", "numpy.random")
-        if node.func.attr == "seed" and getattr(value, "__name__", "") in modules:
+        if node.func.attr == "seed" and attribute(value, "__name__", "") in modules:
             yield chain, value, "seeded"
 
 
@@ -290,16 +290,23 @@ def stale_caches(recorder: Recorder, pieces: Iterable[Piece]) -> Iterator[str]:
     for piece in pieces:
         for name in piece.statement.binds:
             function: Any = recorder.namespace.get(name)
-            if not callable(getattr(function, "cache_info", None)):
+            if not callable(attribute(function, "cache_info")):
                 continue
             other = _newer(piece, recorder)
-            size = getattr(function.cache_info(), "currsize", 0)
+            size = attribute(_called(function.cache_info), "currsize", 0)
             if other is not None and size:
                 yield (
                     f"{name!r} may remember results from before {other.binds[0]!r} was defined "
                     f"again (cell {other.cell}), which the export does not: {name}.cache_clear() "
                     "shows the same here"
                 )
+
+
+def _called(method: Any) -> object:
+    try:
+        return method()
+    except Exception:  # another thing of that name
+        return None
 
 
 def _newer(piece: Piece, recorder: Recorder) -> Statement | None:
