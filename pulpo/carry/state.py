@@ -21,11 +21,23 @@ __all__ = ["KEPT", "Kept", "kept_by", "late_future", "stale_caches"]
 #: Defines ``kept``, here and in a fresh process: digests of what a value is, by what it calls its
 #: parts. ``home`` is the name of the module that the text is, here ``"__main__"``.
 KEPT = f"""{DIGEST}
+import collections
 import dis
+import enum
+import functools
+import re
 import types
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
+LISTS = (list, tuple, set, frozenset, collections.deque)
+DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
 MUCH = 10000
+
+# What their repr tells in full.
+REPR = re.compile(
+    r"datetime[.].*|decimal[.]Decimal|fractions[.]Fraction|uuid[.]UUID"
+    r"|pandas[.].*[.](?:Timestamp|Timedelta|DateOffset|CategoricalDtype|Interval)"
+)
 
 # How a module's functions are called depends on whether its import stands in the same file.
 SAME = {{"LOAD_METHOD": "LOAD_ATTR"}}
@@ -56,19 +68,26 @@ def told(one, home, depth=6, left=None):
     if isinstance(one, types.FunctionType):
         kinds = getattr(one, "registry", None)  # of functools.singledispatch
         kinds = kinds if isinstance(kinds, types.MappingProxyType) else ()
+        defaults = defaults_of(one) if one.__globals__.get("__name__") == home else {{}}
         return "function " + code_of(one.__code__) + "".join(
             sorted(kind.__qualname__ for kind in kinds)
-        )
+        ) + (told(defaults, home, depth - 1, left) if defaults and depth else "")
     if isinstance(one, types.ModuleType):
         return "module " + one.__name__
     if isinstance(one, type):
         return "class " + one.__qualname__
     if not depth:
         return "…"
-    if type(one) in (list, tuple, set, frozenset, dict):
+    if type(one) is re.Pattern:
+        return "pattern " + repr((one.pattern, one.flags))
+    if type(one) is functools.partial:
+        one = ("partial", one.func, one.args, one.keywords)
+    if REPR.fullmatch(f"{{type(one).__module__}}.{{type(one).__name__}}"):
+        return type(one).__name__ + " " + repr(one)
+    if type(one) in LISTS or type(one) in DICTS:
         if len(one) > MUCH:
             return f"{{type(one).__name__}} of {{len(one)}}"
-        if type(one) is dict:
+        if type(one) in DICTS:
             parts = [told(k, home, depth - 1, left) + ":" + told(v, home, depth - 1, left)
                      for k, v in list(one.items())]
         else:
@@ -76,9 +95,27 @@ def told(one, home, depth=6, left=None):
         if isinstance(one, (set, frozenset)):
             parts.sort()
         return type(one).__name__ + " " + ",".join(parts)
-    if type(one).__module__ == home and hasattr(one, "__dict__"):
-        return type(one).__qualname__ + " " + told(dict(vars(one)), home, depth - 1, left)
+    if type(one).__module__ == home:
+        if isinstance(one, enum.Enum):
+            return "member " + repr(one.name)
+        inside = [attributes(one)]
+        inside += [kind(kind.__iter__(one)) for kind in (list, tuple) if isinstance(one, kind)]
+        inside += [dict(dict.items(one))] if isinstance(one, dict) else []
+        return type(one).__qualname__ + " " + told(inside, home, depth - 1, left)
     return type(one).__qualname__
+
+def attributes(one):
+    try:
+        return dict(object.__getattribute__(one, "__dict__"))
+    except AttributeError:
+        return {{}}
+
+def defaults_of(function):
+    \"\"\"Return the defaults of a function by the names of its parameters.\"\"\"
+    code, values = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount]
+    found = dict(zip(names[len(names) - len(values) :], values))
+    return {{**found, **(function.__kwdefaults__ or {{}})}}
 
 def kept(value, home):
     if isinstance(value, types.ModuleType):  # of random numbers
@@ -87,11 +124,20 @@ def kept(value, home):
         state = value.getstate() if hasattr(value, "getstate") else value.get_state()
         return {{"": digest(pickle.dumps(state))}}
     if isinstance(value, type):
-        return {{
+        if value.__module__ != home:
+            return {{}}
+        found = {{
             name: digest(told(part, home))
             for name, part in list(vars(value).items())
-            if value.__module__ == home and is_part(name, part)
+            if is_part(name, part) and not (isinstance(value, enum.EnumMeta) and name[0] == "_")
         }}
+        if isinstance(value, enum.EnumMeta):
+            members = list(value.__members__.items())
+            found[""] = digest([(name, told(one.value, home)) for name, one in members])
+        fields = vars(value).get("__pydantic_fields__") or vars(value).get("model_fields")
+        for name, field in fields.items() if isinstance(fields, dict) else ():
+            found.setdefault(name, digest(told(field.default, home)))
+        return found
     found = {{}}
     if not isinstance(value, types.FunctionType) and type(value).__module__ != home:
         return {{"": digest(told(value, home))}}
@@ -112,8 +158,10 @@ def kept(value, home):
                     pass
             if not path:
                 found["()"] = code_of(one.__code__)
+            for name, held in defaults_of(one).items() if own else ():
+                found[f"{{path}}.{{name}}" if path else name] = digest(told(held, home))
         elif type(one).__module__ == home:
-            inside = dict(getattr(one, "__dict__", {{}}))
+            inside = attributes(one)
         else:
             return
         for name, held in inside.items():
@@ -132,7 +180,10 @@ def is_part(name, part):
     if isinstance(part, types.FunctionType):
         return True
     dunder = name.startswith("__") and name.endswith("__")
-    return not dunder and type(part) in (*PLAIN, list, tuple, set, frozenset, dict)
+    known = (*PLAIN, *LISTS, *DICTS, re.Pattern, functools.partial)
+    return not dunder and (
+        type(part) in known or REPR.fullmatch(f"{{type(part).__module__}}.{{type(part).__name__}}")
+    )
 
 def kept_module(module):
     home, found = module.__name__, {{}}

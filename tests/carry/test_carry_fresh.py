@@ -8,6 +8,7 @@ import pytest
 
 from pulpo.carry import carry, refusals, verify
 from pulpo.carry.write import Carried
+from pulpo.errors import CarryError
 
 from .notebook import Notebook, run_elsewhere
 
@@ -17,7 +18,11 @@ def carried_by(*cells: str) -> tuple[Carried, tuple[str, ...]]:
     book = Notebook(*cells)
     carried = carry(book.recorder, {"op": book["op"]})
     differs = verify(
-        carried.text, modules=carried.modules, digests=carried.digests, kept=carried.kept
+        carried.text,
+        modules=carried.modules,
+        digests=carried.digests,
+        kept=carried.kept,
+        twice=carried.twice,
     )
     return carried, (*carried.warnings, *differs)
 
@@ -54,3 +59,60 @@ def test_an_object_that_cannot_be_looked_at_is_refused() -> None:
     book.run(odd)
     [error] = refusals(book.recorder, {"op": book["op"]})
     assert "'S' (used by op): it is an object (Odd) that raises RuntimeError" in str(error)
+
+
+# --- The order of sets ----------------------------------------------------------------------------
+
+WORDS = "{'alpha', 'beta', 'gamma', 'delta', 'epsilon', 'zeta', 'eta', 'theta', 'iota'}"
+SETS = {
+    "a pattern": (f"import re\nWORDS = {WORDS}", "X = re.compile('|'.join(WORDS))"),
+    "a partial": (
+        f"from functools import partial\nWORDS = {WORDS}\ndef h(n, ws): return ws[n]",
+        "X = partial(h, ws=list(WORDS))",
+    ),
+    "members of an enum": ("from enum import Enum", f"X = Enum('X', list({WORDS}))"),
+    "a default": ("", f"def X(n=1, cols=list({WORDS})): return cols[n]"),
+    "a keyword's default": ("", f"def X(n=1, *, cols=tuple({WORDS})): return cols[n]"),
+    "a default of a lambda": ("", f"X = lambda n=1, ws=[*{WORDS}]: ws[n]"),
+    "a field": (
+        "from pydantic import BaseModel",
+        f"class X(BaseModel):\n    n: int = 1\n    cols: list = list({WORDS})",
+    ),
+    "an attribute": ("import re", f"class X:\n    pat = re.compile('|'.join({WORDS}))"),
+    "a deque": ("from collections import deque", f"X = deque({WORDS})"),
+    "a constant": ("", f"X = [one for one in {WORDS}]"),
+    "through a function": (f"def made(): return list({WORDS})", "X = made()"),
+    "in a dict of functions": (
+        f"def h(n, cols=list({WORDS})): return cols[n]",
+        "X = {'h': h}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_order_of_a_set_is_refused_wherever_it_was_caught(name: str) -> None:
+    first, second = SETS[name]
+    with pytest.raises(CarryError, match="something else in every process, as the order of a set"):
+        carried_by(first, second, "def op(): return X")
+    sorted_first = first.replace(WORDS, f"sorted({WORDS})")
+    sorted_second = second.replace(WORDS, f"sorted({WORDS})")
+    assert carried_by(sorted_first, sorted_second, "def op(): return X")[1] == ()
+
+
+def test_the_order_of_a_set_in_an_operations_default_is_refused() -> None:
+    with pytest.raises(CarryError, match=r"'op': its 'cols' is something else in every process"):
+        carried_by(f"def op(cols=list({WORDS})): return cols")
+
+
+def test_what_differs_for_another_reason_is_not_said_to_be_the_order_of_a_set() -> None:
+    with pytest.raises(
+        CarryError, match=r"'X': its line gives something else in a process that runs"
+    ):
+        carried_by("X = 'notebook' if __name__ == '__main__' else 'lib'", "def op(): return X")
+
+
+def test_two_processes_are_asked_only_where_a_set_may_be_read_in_order() -> None:
+    plain = "X = {'a', 'b'}\nY = frozenset({'a'})\nZ = {'a': 1}\nW = len('abc')"
+    assert not Notebook(plain, "def op(): return X, Y, Z, W, list({1, 2})").carry("op").twice
+    for line in ("Y = list(X)", "Y = [*X]", "Y = [x for x in X]", "Y = ''.join({'a', 'b'})"):
+        assert Notebook(plain, line, "def op(): return Y").carry("op").twice
