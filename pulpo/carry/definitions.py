@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pulpo.carry.constants import Constants, captured, definitions_in
-from pulpo.carry.purity import Purity, call_text
+from pulpo.carry.purity import Purity, call_text, reads_the_clock
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import attribute, in_memory, live_kind, same
 
@@ -76,17 +76,24 @@ class Definitions:
         node = statement.node
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             return
-        parts: list[tuple[str, ast.expr]] = [("a decorator", one) for one in node.decorator_list]
+        of = f" in {node.name!r}"
+        parts: list[tuple[str, ast.expr]] = [(f"a decorator{of}", d) for d in node.decorator_list]
         for part in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(part, ast.AnnAssign) and part.value is not None:
-                parts.append((f"the default of {ast.unparse(part.target)!r}", part.value))
+                parts.append((f"the default of {ast.unparse(part.target)!r}{of}", part.value))
+            elif isinstance(part, ast.Assign):
+                parts.append((f"{node.name}.{ast.unparse(part.targets[0])}", part.value))
         for what, text in parts:
             for call in ast.walk(text):
-                if isinstance(call, ast.Call) and _is_of_now(self._purity.value_of(call.func)):
+                if isinstance(call, ast.Call) and self._reads_the_moment(call):
                     yield (
-                        f"{what} in {node.name!r} was computed by {call_text(call)} when its cell "
+                        f"{what} was computed by {call_text(call)} when its cell "
                         "ran; the export computes it anew"
                     )
+
+    def _reads_the_moment(self, call: ast.Call) -> bool:
+        function = self._purity.value_of(call.func)
+        return _is_of_now(function) or reads_the_clock(function, call)
 
     def _is_as_written(self, taken: _Taken) -> bool:
         assert taken.text is not None
@@ -132,7 +139,7 @@ class Definitions:
         found = set()
         for one in self._recorder.touching.get(statement.binds[0], []):
             for target in getattr(one.node, "targets", ()):
-                if isinstance(target, ast.Attribute):
+                if isinstance(target, ast.Attribute) and one.index > statement.index:
                     found.add(target.attr)
         return found
 
@@ -146,6 +153,7 @@ _OF_NOW = {
     "platform": (),
     "socket": (),
     "datetime": ("now", "utcnow", "today"),
+    "pandas": ("now", "utcnow", "today"),
     "posix": ("getpid", "getcwd", "getlogin", "urandom", "cpu_count"),
     "nt": ("getpid", "getcwd", "getlogin", "urandom", "cpu_count"),
 }
@@ -158,7 +166,7 @@ def _is_of_now(function: Any) -> bool:
     owner = attribute(function, "__self__")
     owner = owner if isinstance(owner, type) else type(owner)
     module = attribute(function, "__module__") or owner.__module__
-    names = _OF_NOW.get(module)
+    names = _OF_NOW.get("pandas" if str(module).startswith("pandas.") else str(module))
     return names is not None and (not names or attribute(function, "__name__", "") in names)
 
 

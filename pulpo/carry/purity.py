@@ -18,7 +18,7 @@ from pulpo.carry.names import MUTATORS
 from pulpo.carry.record import Recorder
 from pulpo.carry.values import attribute, live_kind
 
-__all__ = ["Purity", "Verdict", "call_text"]
+__all__ = ["Purity", "Verdict", "call_text", "reads_the_clock"]
 
 _BUILTINS = frozenset(
     [
@@ -261,6 +261,7 @@ _PLAIN_NODES = (
     ast.expr_context,
     ast.NamedExpr,
 )
+_TAKES_A_TIME = frozenset(("Timestamp", "Period", "DatetimeIndex", "to_datetime", "datetime64"))
 _UNKNOWN = object()
 
 
@@ -286,6 +287,15 @@ def call_text(node: ast.AST | None) -> str:
         return f"{ast.unparse(node.func)}(…)" if node.args or node.keywords else ast.unparse(node)
     text = ast.unparse(node) if node is not None else ""
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def reads_the_clock(function: object, call: ast.Call) -> bool:
+    """Tell whether a call is ``pd.Timestamp("now")`` or its like."""
+    if str(attribute(function, "__name__", "")) not in _TAKES_A_TIME:
+        return False
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    texts = [one.value for one in given if isinstance(one, ast.Constant)]
+    return any(isinstance(text, str) and text.casefold() in ("now", "today") for text in texts)
 
 
 class Purity:
@@ -385,6 +395,8 @@ class Purity:
         if variable:
             verdict.variables.append(variable)
             return self._first(node.args[1:], own, verdict, defining)
+        if reads_the_clock(self.value_of(node.func, own), node):
+            return node
         if not self._callable(node.func, own, verdict, defining):
             return node
         # `defining` says nothing of the arguments: make(connect()) makes a function too.
@@ -518,6 +530,8 @@ class Purity:
             inner = node.func.value.func
             if isinstance(inner, ast.Name) and inner.id == "super":
                 return True
+        if reads_the_clock(self.value_of(node.func, own), node):
+            return False
         verdict = Verdict()
         if isinstance(node.func, ast.Attribute) and self.value_of(node.func, own) is _UNKNOWN:
             # Its owner is judged by itself: the walk meets every call.

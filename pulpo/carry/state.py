@@ -36,7 +36,7 @@ MUCH = 10000
 # What their repr tells in full.
 REPR = re.compile(
     r"datetime[.].*|decimal[.]Decimal|fractions[.]Fraction|uuid[.]UUID"
-    r"|pandas[.].*[.](?:Timestamp|Timedelta|DateOffset|CategoricalDtype|Interval)"
+    r"|pandas[.](?:.*[.])?(?:Timestamp|Timedelta|DateOffset|CategoricalDtype|Interval)"
 )
 
 # How a module's functions are called depends on whether its import stands in the same file.

@@ -225,7 +225,7 @@ def verify(
     of_hashes = {name for name in varying if _part(name, again) == _part(name, said[0])}
     for name in others:
         raise _refused(name, varies=name in varying, of_hashes=name in of_hashes)
-    for name in differing if of_hashes else ():
+    for name in differing:
         if name in of_hashes:
             keys = _varying_keys(*(one["kept"][name] or {} for one in said[:2]))
             why = f"{keys} something else in every process, as the order of a set is, and hash()"
@@ -233,6 +233,12 @@ def verify(
                 fix = "Sort it where it is made: sorted(…)."
                 raise CarryError(f"cannot carry {name!r}: {why}.", fix=fix)
             differing[name] = [f"of the module {name[:-1]!r} {why}"]
+        elif name in varying and kept[name].how in ("called", "held"):
+            keys = _varying_keys(*(one["kept"][name] or {} for one in said[:2]))
+            differing[name] = [
+                f"of {name!r} {keys} something else each time that it is made, as the time is: "
+                "compute it inside the operation, or write its value"
+            ]
     return tuple(text for found in differing.values() for text in found)
 
 

@@ -116,3 +116,44 @@ def test_two_processes_are_asked_only_where_a_set_may_be_read_in_order() -> None
     assert not Notebook(plain, "def op(): return X, Y, Z, W, list({1, 2})").carry("op").twice
     for line in ("Y = list(X)", "Y = [*X]", "Y = [x for x in X]", "Y = ''.join({'a', 'b'})"):
         assert Notebook(plain, line, "def op(): return Y").carry("op").twice
+
+
+# --- The clock ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "X = pd.Timestamp('now')",
+        "X = pd.Timestamp('today', tz='UTC')",
+        "X = pd.Timestamp('now') - pd.Timedelta(days=30)",
+        "X = pd.Timestamp.now()",
+        "X = str(pd.Timestamp(ts_input='now'))",
+        "def made(): return pd.Timestamp('now')\nX = made()",
+    ],
+)
+def test_a_time_of_pandas_is_computed_at_run_time(line: str) -> None:
+    with pytest.raises(CarryError, match="a value computed at run time"):
+        carried_by("import pandas as pd", line, "def op(): return X")
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("class X:\n    at = pd.Timestamp('now')", "X.at was computed by pd.Timestamp(…) when"),
+        ("class X:\n    at = pd.Timestamp.now()", "X.at was computed by pd.Timestamp.now() when"),
+        ("class X:\n    at = datetime.now()", "X.at was computed by datetime.now() when its"),
+        ("class X:\n    at: object = pd.Timestamp('now')", "the default of 'at' in 'X' was comp"),
+        ("def X(t=pd.Timestamp('today')): return t", "the default of 't' in 'X' was computed"),
+        (
+            "WORD = 'now'\nX = pd.Timestamp(WORD)",
+            "of 'X' it is something else each time that it is made",
+        ),
+        ("X = pd.Timestamp('2026-01-01')", ""),
+        ("class X:\n    at = pd.Timestamp('2026-01-01')", ""),
+    ],
+)
+def test_a_time_that_was_taken_in_is_told(cell: str, said: str) -> None:
+    imports = "import pandas as pd\nfrom datetime import datetime"
+    _, told = carried_by(imports, cell, "def op(): return X")
+    assert [one[: len(said)] for one in told] == ([said] if said else [])
