@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 from pulpo.carry.attach import Attachments
 from pulpo.carry.constants import INSIDE, WRITE_IT, Constants
 from pulpo.carry.definitions import Definitions, unwrapped
-from pulpo.carry.frozen import Frozen, is_marked
+from pulpo.carry.frozen import Frozen
 from pulpo.carry.modules import Modules, is_type_checking
 from pulpo.carry.names import names_in_queries, names_of
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
-from pulpo.carry.text import strip_decorators
+from pulpo.carry.text import is_marked, strip_decorators
 from pulpo.carry.values import (
     attribute,
     error_of,

@@ -1,4 +1,4 @@
-"""The ways out: values that are written as they are now, statements carried as they stand."""
+"""A way out: values that are written as they are now."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import ast
 import datetime
 import decimal
 import fractions
-import io
 import itertools
 import pathlib
 import re
-import tokenize
 import uuid
 from collections.abc import Callable, Collection
 from typing import Any
@@ -19,24 +17,12 @@ from pulpo.carry.record import Bound, Recorder, Statement
 from pulpo.carry.secrets import is_secret_name
 from pulpo.carry.values import literal, same, type_name
 
-__all__ = ["Frozen", "is_marked"]
+__all__ = ["Frozen"]
 
-_MARK = re.compile(r"#\s*pulpo:\s*carry\b")
 _TYPED_IN = re.compile(r"\b(?:getpass|environ|getenv|input|keyring)\b")
 _LONGEST = 10_000  # characters
 #: Statements are told apart by their index, and those of a record count from 0.
 _NUMBERS = itertools.count(1)
-
-
-def is_marked(text: str) -> bool:
-    """Tell whether a statement has the comment ``# pulpo: carry``."""
-    if not _MARK.search(text):
-        return False
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    try:
-        return any(one.type == tokenize.COMMENT and _MARK.match(one.string) for one in tokens)
-    except (tokenize.TokenError, SyntaxError):
-        return False
 
 
 class Frozen:

@@ -380,7 +380,7 @@ say({{"other": other, "kept": {{name: kept_there(name) for name in {kept!r}}}}})
 def _said(status: int, answer: str, errors: str, modules: Iterable[str]) -> Any:
     """Return what a fresh process said; raise when it could not import the text."""
     if answer:
-        return json.loads(answer)
+        return json.JSONDecoder().decode(answer)  # not loads, which a cell may have patched
     if status == 0:
         raise CarryError(
             "the carried text ends the process that imports it.",

@@ -157,3 +157,45 @@ def test_a_time_that_was_taken_in_is_told(cell: str, said: str) -> None:
     imports = "import pandas as pd\nfrom datetime import datetime"
     _, told = carried_by(imports, cell, "def op(): return X")
     assert [one[: len(said)] for one in told] == ([said] if said else [])
+
+
+# --- Modules that cells have patched --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "_dumps = json.dumps\njson.dumps = lambda *a, **k: _dumps(*a, **k).upper()",
+        "from functools import partial\njson.dumps = partial(json.dumps, indent=2)",
+        "json.loads = json.dumps = len",
+    ],
+)
+def test_a_patch_of_json_is_carried_and_not_in_the_way(lines: str) -> None:
+    import json
+
+    before = json.dumps, json.loads
+    try:
+        carried, told = carried_by("import json", lines, "def op(): return json.dumps('ab')")
+    finally:
+        json.dumps, json.loads = before
+    assert told == ()
+    assert "json.dumps = " in carried.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.environ['PULPO_TEST_MODE'] = 'a'; os.environ['PULPO_TEST_MODE'] += 'b'",
+        "X = 1; os.environ['PULPO_TEST_MODE'] = 'ab'; Y = 2",
+        "os.environ.update(\n    PULPO_TEST_MODE='a'); os.environ['PULPO_TEST_MODE'] += 'b'",
+    ],
+)
+def test_a_mark_carries_all_statements_of_its_line(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULPO_TEST_MODE", "")
+    operation = "def op(): return os.environ['PULPO_TEST_MODE']"
+    carried, told = carried_by("import os", f"{line}  # pulpo: carry", operation)
+    assert told == ()
+    monkeypatch.delenv("PULPO_TEST_MODE")
+    assert run_elsewhere(carried, "op()", tmp_path) == "'ab'"
