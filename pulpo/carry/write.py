@@ -441,6 +441,13 @@ def _write(
                 fix=f"Give yours another name in cell {piece.statement.cell}.",
                 operation=piece.operation,
             )
+    reads = {name: piece.names.now for piece in pieces for name in piece.statement.binds}
+    for name, other in closure.frozen.broken(reads):
+        raise CarryError(
+            f"cannot carry {name!r}: it cannot be frozen: it shares an object with {other!r}, "
+            "which the export needs too, and there they would be two.",
+            fix="Freeze only the one that the other is made from, or none.",
+        )
     _keep_versions_in_order(pieces)
     _keep_reads_above_changes(pieces)
     texts = [(piece, _text(piece)) for piece in ordered(pieces)]

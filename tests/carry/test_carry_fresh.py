@@ -199,3 +199,54 @@ def test_a_mark_carries_all_statements_of_its_line(
     assert told == ()
     monkeypatch.delenv("PULPO_TEST_MODE")
     assert run_elsewhere(carried, "op()", tmp_path) == "'ab'"
+
+
+# --- Values that literals do not give -------------------------------------------------------------
+
+UNLIKE = {
+    "a pickle": (
+        "import pickle\nclass P: pass\nX = [pickle.dumps(P())]",
+        "it cannot be frozen: it holds a pickle of what the notebook defines",
+    ),
+    "an object twice": (
+        "row = [0]\nX = [row, row]\nfor _ in range(2): X.append(row)",
+        "it cannot be frozen: an object is in it more than once",
+    ),
+    "an object in itself": (
+        "X = [1]\nfor _ in range(1): X.append(X)",
+        "it cannot be frozen: an object is in it more than once",
+    ),
+    "a part": (
+        "X = {'a': [1]}\nfor _ in range(1): X['a'].append(float('nan'))",
+        r"it cannot be frozen: X\['a'\]\[1\] is nan, and only text",
+    ),
+    "another part": (
+        "X = [1]\nfor _ in range(1): X.append(...)",
+        r"it cannot be frozen: X\[1\] is a ellipsis, and only text",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_what_a_literal_would_not_give_is_neither_frozen_nor_offered(name: str) -> None:
+    cell, why = UNLIKE[name]
+    book = Notebook(cell, "def op(): return X")
+    with pytest.raises(CarryError) as refused:
+        carry(book.recorder, {"op": book["op"]})
+    assert "--freeze" not in str(refused.value)
+    with pytest.raises(CarryError, match=why):
+        carry(book.recorder, {"op": book["op"]}, freeze=["X"])
+
+
+def test_what_shares_its_object_with_another_name_is_not_frozen(tmp_path: Path) -> None:
+    cells = ["A = []\nB = A\nC = {'a': A}\nfor _ in range(1): A.append(1)"]
+    book = Notebook(*cells, "def op(): return A is B, B", "def other(): return C")
+    with pytest.raises(CarryError) as refused:
+        carry(book.recorder, {"op": book["op"]})
+    assert "--freeze" not in str(refused.value)
+    with pytest.raises(CarryError, match="it cannot be frozen: it shares an object with '[AB]'"):
+        carry(book.recorder, {"op": book["op"]}, freeze=["B", "A"])
+    carried = carry(book.recorder, {"op": book["op"]}, freeze=["A"])  # B = A stays
+    assert run_elsewhere(carried, "op()", tmp_path) == "(True, [1])"
+    carried = carry(book.recorder, {"other": book["other"]}, freeze=["C"])
+    assert run_elsewhere(carried, "other()", tmp_path) == "{'a': [1]}"
