@@ -1263,6 +1263,7 @@ class Session:
                 "modules": carried.modules,
                 "digests": carried.digests,
                 "kept": carried.kept,
+                "settings": carried.settings,
                 "twice": carried.twice,
             },
         )

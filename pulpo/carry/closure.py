@@ -102,7 +102,7 @@ class Closure:
         self.recorder = self._recorder = recorder
         self._namespace = recorder.namespace
         self._modules = modules
-        self._purity = Purity(recorder)
+        self.purity = self._purity = Purity(recorder)
         self._constants = Constants(recorder, self._purity)
         self._definitions = Definitions(recorder, self._purity, self._constants)
         self._attachments = Attachments(recorder, self._purity)

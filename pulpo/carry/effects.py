@@ -14,7 +14,7 @@ from pulpo.carry.purity import call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import attribute, keeps_to_itself
 
-__all__ = ["effects", "relative_paths", "submodules"]
+__all__ = ["effects", "packages_told", "relative_paths", "submodules"]
 
 # What changes a setting, as libraries call it.
 _SETS = re.compile(
@@ -60,6 +60,18 @@ def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str])
             if told := _told(node, recorder, packages, names):
                 fix = _IN_PYTHON if told.startswith("%") else _MARK_IT
                 yield f"cell {statement.cell} ran {told}, and the export does not: {fix}"
+
+
+def packages_told(texts: Iterable[str], recorder: Recorder) -> set[str]:
+    """Return the packages that warnings of `effects` are about."""
+    found: set[str] = set()
+    for text in texts:
+        if match := re.match(r"cell .+? ran (\w+)", text):
+            names = (match[1], *_changes_inside(match[1], recorder))
+            found.update(_package_of(name, recorder) for name in names)
+            if keeps_to_itself(recorder.namespace.get(match[1])):
+                found.add(type(recorder.namespace[match[1]]).__module__.split(".")[0])
+    return found - {""}
 
 
 def relative_paths(pieces: Iterable[Piece], folder: Path) -> Iterator[str]:

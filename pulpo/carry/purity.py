@@ -322,6 +322,10 @@ class Purity:
         verdict.impure = self._impure(node, frozenset(), verdict, defining)
         return verdict
 
+    def variable(self, node: ast.AST) -> str | None:
+        """Return the environment variable that an expression reads, None if it reads none."""
+        return self._variable(node, frozenset())
+
     def value_of(self, node: ast.AST, own: Iterable[str] = ()) -> object:
         """Return the live object that a name or a chain such as ``os.path.join`` stands for."""
         if isinstance(node, ast.Name):

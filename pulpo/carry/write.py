@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import inspect
 import json
 import keyword
 import os
@@ -24,11 +25,13 @@ from typing import Any
 
 from pulpo.carry.closure import Closure
 from pulpo.carry.constants import WRITE_IT
-from pulpo.carry.effects import effects, relative_paths, submodules
+from pulpo.carry.effects import effects, packages_told, relative_paths, submodules
 from pulpo.carry.modules import Modules
 from pulpo.carry.pieces import Kind, Piece, ordered
+from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets, is_secret_name
+from pulpo.carry.settings import Settings, environment, seeds, settings_of
 from pulpo.carry.state import KEPT, Kept, kept_by, late_future, stale_caches
 from pulpo.carry.text import join, rename_function, trim_import
 from pulpo.carry.values import digest
@@ -63,6 +66,8 @@ class Carried:
         What constants with plain data are here, by name; see `verify`.
     kept
         What names hold here, by name; see `verify`.
+    settings
+        What settings of the process are here; see `verify`.
     twice
         Whether the text makes something of sets, whose order differs from process to process.
     """
@@ -76,6 +81,7 @@ class Carried:
     beside: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
+    settings: Settings | None = None
     twice: bool = False
 
 
@@ -175,6 +181,7 @@ def verify(
     modules: Iterable[str] = (),
     digests: Mapping[str, str] = types.MappingProxyType({}),
     kept: Mapping[str, Kept] = types.MappingProxyType({}),
+    settings: Settings | None = None,
     twice: bool = False,
     timeout: float = 120,
 ) -> tuple[str, ...]:
@@ -192,6 +199,8 @@ def verify(
         What constants have to be then, as `Carried.digests`.
     kept
         What names hold here, as `Carried.kept`.
+    settings
+        What settings of the process are here, as `Carried.settings`.
     twice
         Whether two processes with other hashes have to agree, as `Carried.twice`.
     timeout
@@ -210,13 +219,20 @@ def verify(
     modules = tuple(modules)
     code = "".join(f"\noperations.{module}" for module in modules)
     code += _TELL.format(digests=dict(digests), kept=list(kept))
+    if settings is not None and settings.changed:
+        imports = "".join(
+            f"with suppress(ImportError): import {name}\n" for name in settings.imports
+        )
+        code += f"{imports}{inspect.getsource(settings_here)}"
+        code += f"say(answer | {{'settings': settings({settings.loggers!r})}})\n"
     asked = functools.partial(_asked, text, code, root, timeout, modules)
     seeds = [_seed(), _seed()]
     said = asked(seeds if twice else seeds[:1])
     others = sorted({name for one in said for name in one["other"]})
     differing = {name: found for name in kept if (found := _differing(kept[name], name, said))}
+    of_process = () if settings is None else settings.warnings(said[0].get("settings", {}))
     if not others and not differing:
-        return ()
+        return tuple(of_process)
     if not twice:  # say why
         said += asked(seeds[1:])
     names = (*others, *differing)
@@ -239,7 +255,7 @@ def verify(
                 f"of {name!r} {keys} something else each time that it is made, as the time is: "
                 "compute it inside the operation, or write its value"
             ]
-    return tuple(text for found in differing.values() for text in found)
+    return (*(text for found in differing.values() for text in found), *of_process)
 
 
 def _varying_keys(one: Mapping[str, str], other: Mapping[str, str]) -> str:
@@ -346,7 +362,10 @@ def _asked(
 
 #: What runs before the text does: whatever that changes in modules, the answer goes its way.
 _START = """
+from __future__ import annotations
 import json, sys
+from contextlib import suppress
+from typing import Any
 sys.path[:0] = {paths!r}
 
 def say(said, dumps=json.dumps, open=open):
@@ -373,7 +392,8 @@ def kept_there(name):
 
 there = {{name: digest(in_it(name)) for name in {digests!r}}}
 other = {{name: there[name] for name, here in {digests!r}.items() if there[name] != here}}
-say({{"other": other, "kept": {{name: kept_there(name) for name in {kept!r}}}}})
+answer = {{"other": other, "kept": {{name: kept_there(name) for name in {kept!r}}}}}
+say(answer)
 """
 
 
@@ -467,9 +487,12 @@ def _write(
     _refuse_unreachable(reached, modules)
     brought = {name.partition(".")[0] for name, by in reached.items() if by} - {"__main__"}
     beside = [name for name in reached if modules.beside(name.partition(".")[0])]
+    done = dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used))
     warnings = (
         *closure.warnings,
-        *dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used)),
+        *done,
+        *environment(closure.recorder, pieces, closure.purity, (*closure.warnings, *done)),
+        *seeds(closure.recorder, pieces, closure.purity),
         *dict.fromkeys(relative_paths(pieces, Path.cwd())),
         *stale_caches(closure.recorder, pieces),
         *late_future(pieces),
@@ -491,6 +514,9 @@ def _write(
             if (found := digest(closure.recorder.namespace[name]))
         },
         kept=kept_by(closure.recorder, pieces, beside, warnings),
+        settings=settings_of(
+            closure.recorder, pieces, tops | brought, packages_told(done, closure.recorder)
+        ),
         twice=any(_uses_sets(piece, closure.recorder.namespace) for piece in pieces),
     )
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import decimal
+import logging
+import socket
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
 import pytest
 
 from pulpo.carry import carry, refusals, verify
@@ -22,6 +30,7 @@ def carried_by(*cells: str) -> tuple[Carried, tuple[str, ...]]:
         modules=carried.modules,
         digests=carried.digests,
         kept=carried.kept,
+        settings=carried.settings,
         twice=carried.twice,
     )
     return carried, (*carried.warnings, *differs)
@@ -244,9 +253,195 @@ def test_what_shares_its_object_with_another_name_is_not_frozen(tmp_path: Path) 
     with pytest.raises(CarryError) as refused:
         carry(book.recorder, {"op": book["op"]})
     assert "--freeze" not in str(refused.value)
-    with pytest.raises(CarryError, match="it cannot be frozen: it shares an object with '[AB]'"):
+    with pytest.raises(CarryError, match=r"it cannot be frozen: it shares an object with '[AB]'"):
         carry(book.recorder, {"op": book["op"]}, freeze=["B", "A"])
     carried = carry(book.recorder, {"op": book["op"]}, freeze=["A"])  # B = A stays
     assert run_elsewhere(carried, "op()", tmp_path) == "(True, [1])"
     carried = carry(book.recorder, {"other": book["other"]}, freeze=["C"])
     assert run_elsewhere(carried, "other()", tmp_path) == "{'a': [1]}"
+
+
+# --- Settings of the process ----------------------------------------------------------------------
+
+DECIMAL = "def op(): return decimal.Decimal(1) / 3"
+PANDAS = "def op(): return str(pd.DataFrame({'v': [1]}))"
+PREC = "decimal.getcontext().prec is not in the export what this session has set"
+ROWS = "pandas.options.display.max_rows is not in the export"
+SET = {
+    "by a function": (
+        "import decimal\ndef setup(): decimal.getcontext().prec = 4\nsetup()",
+        DECIMAL,
+        PREC,
+    ),
+    "by another name": ("import decimal\nctx = decimal.getcontext()\nctx.prec = 4", DECIMAL, PREC),
+    "by a lambda": (
+        "import decimal\nprec = lambda p: setattr(decimal.getcontext(), 'prec', p)\nprec(4)",
+        DECIMAL,
+        PREC,
+    ),
+    "pandas by a function": (
+        "import pandas as pd\ndef setup(): pd.set_option('display.max_rows', 2)\nsetup()",
+        PANDAS,
+        ROWS,
+    ),
+    "pandas by a class": (
+        "import pandas as pd\nclass S:\n    def __init__(self):\n"
+        "        pd.set_option('display.max_rows', 2)\nS()",
+        PANDAS,
+        ROWS,
+    ),
+    "pandas by another name": (
+        "import pandas as pd\nopts = pd.options.display\nopts.max_rows = 2",
+        PANDAS,
+        ROWS,
+    ),
+    "pandas inside of a function": (
+        "import pandas as pd\ndef setup(): pd.set_option('display.max_rows', 2)\nsetup()",
+        "def op():\n    import pandas as pd\n    return str(pd.DataFrame({'v': [1]}))",
+        ROWS,
+    ),
+    "a context that was entered": (
+        "import pandas as pd\nctx = pd.option_context('display.max_rows', 2)\n_ = ctx.__enter__()",
+        PANDAS,
+        ROWS,
+    ),
+    "numpy by a function": (
+        "import numpy as np\ndef setup(): np.set_printoptions(precision=2)\nsetup()",
+        "def op(): return str(np.ones(1) / 3)",
+        "numpy.get_printoptions()['precision'] is not in the export",
+    ),
+    "matplotlib by another name": (
+        "import matplotlib as mpl\nrc = mpl.rcParams\nrc['lines.linewidth'] = 9.0",
+        "def op(): return mpl.rcParams['lines.linewidth']",
+        "matplotlib.rcParams['lines.linewidth'] is not in the export",
+    ),
+    "the level of all loggers": (
+        "import logging\nroot = logging.getLogger()\nroot.setLevel(5)",
+        "def op(): return logging.getLogger('any').getEffectiveLevel()",
+        "logging.root.level is not in the export",
+    ),
+    "a logger by another name": (
+        "import logging\nother = logging.getLogger('pulpo-test')\nother.setLevel(5)",
+        "def op(): return logging.getLogger('pulpo-test').level",
+        "logging.getLogger('pulpo-test') is not in the export",
+    ),
+    "sockets by a name": (
+        "from socket import setdefaulttimeout\nsetdefaulttimeout(7)",
+        "def op():\n    import socket\n    return socket.getdefaulttimeout()",
+        "socket.getdefaulttimeout() is not in the export",
+    ),
+    "a filter of warnings in a block": (
+        "import warnings\nif True:\n    warnings.filterwarnings('error', 'x', RuntimeWarning)",
+        "def op(): return warnings.filters[0][0]",
+        "the filter of warnings ('error' for RuntimeWarning) is not in the export",
+    ),
+}
+
+
+@pytest.fixture
+def settings_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    decimal.setcontext(decimal.Context())
+    with (
+        np.printoptions(),
+        pd.option_context("display.max_rows", 60),
+        mpl.rc_context(),
+        warnings.catch_warnings(),
+    ):
+        yield
+    decimal.setcontext(decimal.Context())
+    logging.root.setLevel(logging.WARNING)
+    logging.getLogger("pulpo-test").setLevel(logging.NOTSET)
+    socket.setdefaulttimeout(None)
+
+
+@pytest.mark.usefixtures("settings_put_back")
+@pytest.mark.parametrize("name", SET)
+def test_a_setting_is_compared_however_it_was_set(name: str) -> None:
+    cell, operation, said = SET[name]
+    _, told = carried_by(cell, operation)
+    assert [one[: len(said)] for one in told] == [said]
+    assert "to the line that sets it, or set it inside the operation" in told[0]
+
+
+@pytest.mark.usefixtures("settings_put_back")
+@pytest.mark.parametrize(
+    ("cell", "operation"),
+    [
+        ("import decimal\ndef setup(): decimal.getcontext().prec = 4\nsetup()", "def op(): pass"),
+        ("import decimal\ndecimal.getcontext().prec = 4  # pulpo: carry", DECIMAL),
+        (
+            "import decimal\ndef setup(): decimal.getcontext().prec = 4\nsetup()  # pulpo: carry",
+            DECIMAL,
+        ),
+        ("import pandas as pd\npd.set_option('display.max_rows', 2)", PANDAS),
+        ("import pandas as pd, numpy as np, matplotlib, logging, decimal", PANDAS),
+        ("import pandas as pd, matplotlib.pyplot as plt", f"{PANDAS}, plt"),
+    ],
+)
+def test_a_setting_that_is_there_or_that_nobody_uses_is_not_told(cell: str, operation: str) -> None:
+    assert carried_by(cell, operation)[1] == ()
+
+
+def test_what_a_module_set_when_it_was_imported_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings_put_back: None
+) -> None:
+    (tmp_path / "pulpo_sets_it.py").write_text("import decimal\ndecimal.getcontext().prec = 4\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    _, told = carried_by("import decimal\nimport pulpo_sets_it", DECIMAL)
+    assert [one[: len(PREC)] for one in told] == [PREC]
+
+
+SEEDS = {
+    "a function": (
+        "import random\ndef seed_all(n): random.seed(n)\nseed_all(3)",
+        "seed_all(…), which seeds",
+    ),
+    "a function of any name": (
+        "import random\ndef start(): random.seed(1)\nstart()",
+        "start(), which seeds",
+    ),
+    "a block": ("import random\nif True:\n    random.seed(1)", "random.seed(…), which seeds"),
+    "numpy in a loop": (
+        "import random\nimport numpy as np\nfor n in [1]: np.random.seed(n)",
+        "np.random.seed(…), which seeds",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_seed_that_is_not_carried_is_told(name: str) -> None:
+    cell, said = SEEDS[name]
+    _, told = carried_by(cell, "def op(): return random.random()")
+    assert len(told) == 1
+    assert told[0].startswith(f"cell 1 ran {said}")
+    assert carried_by(cell, "def op(): return random.Random(3).random()")[1] == ()
+
+
+def test_a_seed_by_its_own_name_is_told() -> None:
+    _, told = carried_by("from random import seed, random\nseed(5)", "def op(): return random()")
+    assert [one.partition(",")[0] for one in told] == ["cell 1 ran seed(…)"]
+    marked = "from random import seed, random\nseed(5)  # pulpo: carry"
+    assert carried_by(marked, "def op(): return random")[1] == ()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "os.environ.get('PULPO_TEST_HOST')",
+        "os.getenv('PULPO_TEST_HOST')",
+        "environ['PULPO_TEST_HOST']",
+    ],
+)
+def test_a_variable_that_this_session_has_set_is_told(
+    read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULPO_TEST_HOST", "")
+    monkeypatch.delenv("PULPO_TEST_HOST")
+    imports = "import os\nfrom os import environ"
+    put = "def load(): os.environ.update(PULPO_TEST_HOST='hidden')\nload()"
+    book = Notebook(f"{imports}\n{put}", f"def op(): return {read}")
+    told = carry(book.recorder, {"op": book["op"]}).warnings
+    assert any("reads the environment variable PULPO_TEST_HOST, which this" in one for one in told)
+    assert "hidden" not in str(told)
+    book = Notebook(imports, f"def op(): return {read}")
+    assert carry(book.recorder, {"op": book["op"]}).warnings == ()
