@@ -50,7 +50,10 @@ def settings(loggers: Iterable[str] = ()) -> dict[str, dict[str, str]]:
         for name, value in todo:
             if isinstance(value, dict):
                 todo += [(f"{name}.{inner}", one) for inner, one in value.items()]
-            else:
+                continue
+            option = config._registered_options.get(name)
+            # Some defaults depend on where the output goes.
+            if option is None or repr(option.defval) != repr(value):
                 found["pandas"][f"pandas.options.{name}"] = repr(value)
     if matplotlib := look("matplotlib"):
         # The frontend's business.
