@@ -52,6 +52,17 @@ def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str])
                 packages.add(package_of(value, piece.statement))
             elif keeps_to_itself(value):
                 names.add(name)
+    for statement in recorder.statements:
+        decorators = getattr(statement.node, "decorator_list", ())
+        if decorators and statement.index not in carried and _is_newest(statement, recorder):
+            for decorator in decorators:
+                if _puts(decorator, recorder, packages, carried):
+                    name = call_text(decorator).partition("(")[0]
+                    yield (
+                        f"cell {statement.cell} ran @{name} for {statement.binds[0]!r}, and the "
+                        "export does not: to have it there, add the comment '# pulpo: carry' to "
+                        "the line of its def or class"
+                    )
     newest = {one.text: one for one in recorder.statements if not _defines(one)}
     for statement in newest.values():
         if statement.index in carried:
@@ -165,6 +176,35 @@ def _lines(node: ast.stmt) -> Iterator[ast.stmt]:
             yield part
             continue
         todo += ast.iter_child_nodes(part)
+
+
+# Decorators of libraries that put what they decorate somewhere.
+_PUTS = re.compile(
+    r"(?:listens?|register|subscribe|connect|route|command|callback|hook|receiver)(?:_\w+)?"
+    r"|(?:on|add|before|after)_\w+|\w+_?handler"
+)
+
+
+def _is_newest(statement: Statement, recorder: Recorder) -> bool:
+    return recorder.by_name[statement.binds[0]][-1] is statement
+
+
+def _puts(decorator: ast.expr, recorder: Recorder, packages: set[str], carried: set[int]) -> bool:
+    """Tell whether a decorator registers with something that carried text has."""
+    root = _root(decorator)
+    history = recorder.by_name.get(root, [])
+    if not history:
+        return False
+    if _package_of(root, recorder):
+        node = decorator.func if isinstance(decorator, ast.Call) else decorator
+        called = node.attr if isinstance(node, ast.Attribute) else root
+        return _package_of(root, recorder) in packages and bool(_PUTS.fullmatch(called))
+    value = recorder.namespace.get(root)
+    if isinstance(value, types.FunctionType):
+        return any(
+            _package_of(one, recorder) in packages for one in _changes_inside(root, recorder)
+        )
+    return isinstance(decorator, ast.Call | ast.Attribute) and history[-1].index in carried
 
 
 def _told(node: ast.stmt, recorder: Recorder, packages: set[str], names: set[str]) -> str:

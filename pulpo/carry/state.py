@@ -22,6 +22,7 @@ __all__ = ["KEPT", "Kept", "kept_by", "late_future", "stale_caches"]
 #: parts. ``home`` is the name of the module that the text is, here ``"__main__"``.
 KEPT = f"""{DIGEST}
 import collections
+import copyreg
 import dis
 import enum
 import functools
@@ -35,7 +36,7 @@ MUCH = 10000
 
 # What their repr tells in full.
 REPR = re.compile(
-    r"datetime[.].*|decimal[.]Decimal|fractions[.]Fraction|uuid[.]UUID"
+    r"itertools[.]count|datetime[.].*|decimal[.]Decimal|fractions[.]Fraction|uuid[.]UUID"
     r"|pandas[.](?:.*[.])?(?:Timestamp|Timedelta|DateOffset|CategoricalDtype|Interval)"
 )
 
@@ -54,6 +55,8 @@ def code_of(code):
 def unwrapped(one):
     while isinstance(one, (staticmethod, classmethod)):
         one = one.__func__
+    if isinstance(one, functools.singledispatchmethod):
+        return one.dispatcher
     return one.fget if isinstance(one, property) else one
 
 def told(one, home, depth=6, left=None):
@@ -68,10 +71,11 @@ def told(one, home, depth=6, left=None):
     if isinstance(one, types.FunctionType):
         kinds = getattr(one, "registry", None)  # of functools.singledispatch
         kinds = kinds if isinstance(kinds, types.MappingProxyType) else ()
-        defaults = defaults_of(one) if one.__globals__.get("__name__") == home else {{}}
+        own = one.__globals__.get("__name__") == home
+        taken = {{**defaults_of(one), **closure_of(one)}} if own else {{}}
         return "function " + code_of(one.__code__) + "".join(
             sorted(kind.__qualname__ for kind in kinds)
-        ) + (told(defaults, home, depth - 1, left) if defaults and depth else "")
+        ) + (told(taken, home, depth - 1, left) if taken and depth else "")
     if isinstance(one, types.ModuleType):
         return "module " + one.__name__
     if isinstance(one, type):
@@ -110,6 +114,41 @@ def attributes(one):
     except AttributeError:
         return {{}}
 
+def closure_of(function):
+    found = {{}}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not set yet
+            pass
+    return found
+
+def sizes(one, home, path=""):
+    \"\"\"Return how much is in what a library's object holds: routes, commands, tables.\"\"\"
+    known = ("builtins", "functools", "typing", "types", "collections", home)
+    if type(one).__module__ in known or isinstance(one, (type, types.ModuleType)):
+        return {{}}
+    kinds = (list, dict, set, collections.deque)
+    return {{
+        f"{{path}}.{{name}}" if path else name: f"size {{len(part)}}"
+        for name, part in attributes(one).items()
+        if isinstance(part, kinds) and not re.search("cache|memo", name)
+    }}
+
+def registered(one, home):
+    \"\"\"Return what was registered for a class outside of it.\"\"\"
+    found = {{}}
+    try:
+        from _abc import _get_dump
+
+        kinds = [each() for each in _get_dump(one)[0]]
+        found["register"] = digest(sorted(kind.__qualname__ for kind in kinds if kind is not None))
+    except (ImportError, TypeError, AttributeError):  # no abstract class
+        pass
+    if one in copyreg.dispatch_table:
+        found["copyreg.pickle"] = digest(told(copyreg.dispatch_table[one], home))
+    return found
+
 def defaults_of(function):
     \"\"\"Return the defaults of a function by the names of its parameters.\"\"\"
     code, values = function.__code__, function.__defaults__ or ()
@@ -137,10 +176,13 @@ def kept(value, home):
         fields = vars(value).get("__pydantic_fields__") or vars(value).get("model_fields")
         for name, field in fields.items() if isinstance(fields, dict) else ():
             found.setdefault(name, digest(told(field.default, home)))
-        return found
+        for name, part in list(vars(value).items()):
+            if name[0] != "_" and not is_part(name, part):
+                found.update(sizes(part, home, name))
+        return {{**found, **registered(value, home)}}
     found = {{}}
     if not isinstance(value, types.FunctionType) and type(value).__module__ != home:
-        return {{"": digest(told(value, home))}}
+        return {{"": digest(told(value, home)), **sizes(value, home)}}
     seen = []
 
     def look(one, path):
@@ -150,12 +192,11 @@ def kept(value, home):
         own = True
         if isinstance(one, types.FunctionType):
             own = one.__globals__.get("__name__") == home  # a library's wrapper counts for itself
-            inside = dict(vars(one))
-            for name, cell in zip(one.__code__.co_freevars, one.__closure__ or ()):
-                try:
-                    inside[name] = cell.cell_contents
-                except ValueError:  # not set yet
-                    pass
+            inside = {{**vars(one), **closure_of(one)}}
+            kinds = vars(one).get("registry")
+            if not own and isinstance(kinds, types.MappingProxyType):  # of singledispatch
+                pairs = sorted((kind.__qualname__, told(f, home)) for kind, f in kinds.items())
+                found[f"{{path}}.registry" if path else "registry"] = digest(pairs)
             if not path:
                 found["()"] = code_of(one.__code__)
             for name, held in defaults_of(one).items() if own else ():
@@ -221,8 +262,10 @@ class Kept:
 
     def warnings(self, name: str, there: Mapping[str, str]) -> Iterator[str]:
         """Say what differs from what a fresh process has."""
-        other = [key for key, digest in self.digests.items() if there.get(key) != digest]
-        other += [key for key in there if key not in self.digests]
+        keys = dict.fromkeys((*self.digests, *there))
+        other = [key for key in keys if self.digests.get(key) != there.get(key)]
+        # Libraries make some containers when they are first asked for.
+        other = [key for key in other if not _is_made_late(self.digests.get(key), there.get(key))]
         parts = " and ".join(repr(f"{name}.{key}" if key else name) for key in sorted(other)[:3])
         if not other:
             return
@@ -253,6 +296,14 @@ class Kept:
             )
 
 
+_NAMED = re.compile(r"'(\w+)[.']|(?:^|\bran )(\w+)\.")
+
+
+def _is_made_late(here: str | None, there: str | None) -> bool:
+    size = here if there is None else there if here is None else None
+    return size is not None and size.startswith("size ")
+
+
 def kept_by(
     recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str], told: Iterable[str]
 ) -> dict[str, Kept]:
@@ -268,7 +319,7 @@ def kept_by(
     found: dict[str, Kept] = {}
     scope = _scope()
     home = recorder.namespace.get("__name__", "__main__")
-    known = {name for text in told for name in re.findall(r"'(\w+)[.']|^(\w+)\.", text)}
+    known = {name for text in told for name in re.findall(_NAMED, text)}
     words = {name for pair in known for name in pair}
     for piece, names in _newest(pieces):
         with suppress(Exception):  # a user's object may fail when it is looked at

@@ -445,3 +445,100 @@ def test_a_variable_that_this_session_has_set_is_told(
     assert "hidden" not in str(told)
     book = Notebook(imports, f"def op(): return {read}")
     assert carry(book.recorder, {"op": book["op"]}).warnings == ()
+
+
+# --- Registries -----------------------------------------------------------------------------------
+
+REGISTRIES = {
+    "a command": (
+        "import click\n@click.group()\ndef cli(): pass",
+        "@cli.command()\ndef go(): pass",
+        "cli",
+        ("cell 2 ran @cli.command for 'go'", "'cli' keeps 'commands'"),
+    ),
+    "a queue": (
+        "import asyncio\nq = asyncio.Queue()",
+        "q.put_nowait(4)",
+        "q",
+        ("'q._queue' is not in the export",),
+    ),
+    "a method's dispatcher": (
+        "from functools import singledispatchmethod\nclass A:\n    @singledispatchmethod\n"
+        "    def go(self, x): return 'obj'",
+        "@A.go.register\ndef _(self, x: int): return 'int'",
+        "A",
+        ("cell 2 ran @A.go.register for '_'", "'A.go' is not in the export"),
+    ),
+    "a dispatcher in a loop": (
+        "from functools import singledispatch\n@singledispatch\ndef go(x): return 'obj'",
+        "for t in (int, float): go.register(t, lambda x: 'num')",
+        "go",
+        ("'go' keeps 'registry'",),
+    ),
+    "a dispatcher by a function": (
+        "from functools import singledispatch\n@singledispatch\ndef go(x): return 'obj'\n"
+        "def put(t, r): go.register(t, lambda x: r)",
+        "put(int, 'num')",
+        "go",
+        ("'go' keeps 'registry'",),
+    ),
+    "an abstract class in a loop": (
+        "from abc import ABC\nclass Num(ABC): pass",
+        "for t in (int, float): Num.register(t)",
+        "Num",
+        ("'Num.register' is not in the export",),
+    ),
+    "how a class is pickled": (
+        "import copyreg\nclass P: pass\ndef red(p): return (P, ())",
+        "copyreg.pickle(P, red)",
+        "P",
+        ("'P.copyreg.pickle' is not in the export",),
+    ),
+    "a library's base class": (
+        "from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column\n"
+        "class Base(DeclarativeBase): pass",
+        "class User(Base):\n    __tablename__ = 'users'\n"
+        "    id: Mapped[int] = mapped_column(primary_key=True)",
+        "Base",
+        ("'Base.metadata.tables' is not in the export",),
+    ),
+    "an event of a library": (
+        "from sqlalchemy import create_engine, event\nfrom sqlalchemy.engine import Engine",
+        "@event.listens_for(Engine, 'connect')\ndef pragma(dbapi, rec): pass",
+        "create_engine",
+        ("cell 2 ran @event.listens_for for 'pragma', and the export does not",),
+    ),
+    "a method for a library's class": (
+        "import pandas as pd\ndef method(fn):\n    setattr(pd.DataFrame, fn.__name__, fn)\n"
+        "    return fn",
+        "@method\ndef pulpo_total(self): return int(self.to_numpy().sum())",
+        "pd",
+        ("cell 2 ran @method for 'pulpo_total', and the export does not",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REGISTRIES)
+def test_what_was_registered_by_something_that_is_not_carried_is_told(name: str) -> None:
+    first, second, used, said = REGISTRIES[name]
+    _, told = carried_by(first, second, f"def op(): return {used}")
+    assert [one[: len(begins)] for one, begins in zip(told, said, strict=True)] == [*said]
+    # What is carried is not told.
+    assert carried_by(first, f"def op(): return {used}")[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("cell", "other"),
+    [
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass A: pass",
+            "@dataclass\nclass B: pass",
+        ),
+        ("import functools\n@functools.cache\ndef A(): pass", "@functools.cache\ndef B(): pass"),
+        ("def deco(f): return f\n@deco\ndef A(): pass", "@deco\ndef B(): pass"),
+        ("import click\n@click.command()\ndef A(): pass", ""),
+        ("import string\nA = string.Template('$a')", "A.substitute(a=1)"),
+    ],
+)
+def test_what_is_decorated_and_not_registered_is_not_told(cell: str, other: str) -> None:
+    assert carried_by(cell, other, "def op(): return A")[1] == ()
