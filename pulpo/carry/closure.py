@@ -17,7 +17,7 @@ from pulpo.carry.constants import INSIDE, WRITE_IT, Constants
 from pulpo.carry.definitions import Definitions, unwrapped
 from pulpo.carry.frozen import Frozen
 from pulpo.carry.modules import Modules, is_type_checking
-from pulpo.carry.names import names_in_queries, names_of
+from pulpo.carry.names import names_in_conditions, names_in_queries, names_of
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
@@ -110,6 +110,7 @@ class Closure:
         self._operation = ""
         self._asker = ""
         self._counts_subclasses = False
+        self._queries: bool | None = None  # not looked for yet
         self._with_subclasses: set[Piece] = set()
 
     def add_operation(self, name: str, function: Callable[..., Any], place: int) -> Piece:
@@ -406,7 +407,7 @@ class Closure:
             if not (name in own and piece.kind is Kind.OPERATION):
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)
-        for name in names_in_queries(piece.node) if "@" in piece.text else ():
+        for name in self._asked_of_frames(piece) if "@" in piece.text else ():
             if name in self._recorder.by_name and name in self._namespace:
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)
@@ -425,6 +426,13 @@ class Closure:
             with self._may_be_refused():
                 self._check_definition(piece)
         self._expand_attachments(piece)
+
+    def _asked_of_frames(self, piece: Piece) -> list[str]:
+        names = names_in_queries(piece.node)
+        if self._queries is None:
+            texts = [one.text for one in self._recorder.statements]
+            self._queries = any(".query(" in text or ".eval(" in text for text in texts)
+        return [*names, *(names_in_conditions(piece.node) if self._queries else ())]
 
     def _link(
         self, piece: Piece, into: dict[Piece, None], statement: Statement | None, name: str

@@ -542,3 +542,36 @@ def test_what_was_registered_by_something_that_is_not_carried_is_told(name: str)
 )
 def test_what_is_decorated_and_not_registered_is_not_told(cell: str, other: str) -> None:
     assert carried_by(cell, other, "def op(): return A")[1] == ()
+
+
+# --- Names in conditions --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "operation"),
+    [
+        ("COND = 'v > @LIMIT'", "def op(): return FRAME().query(COND)['v'].tolist()"),
+        (
+            "def keep(df, cond='v > @LIMIT'): return df.query(cond)",
+            "def op(): return keep(FRAME())['v'].tolist()",
+        ),
+        ("", "def op():\n    c = 'v > @LIMIT'\n    return FRAME().query(c)['v'].tolist()"),
+        ("", "def op(c='v > @LIMIT'): return FRAME().query(c)['v'].tolist()"),
+    ],
+)
+def test_a_name_in_a_condition_is_carried(cell: str, operation: str, tmp_path: Path) -> None:
+    frame = "import pandas as pd\nLIMIT = 2\ndef FRAME(): return pd.DataFrame({'v': [1, 2, 3]})"
+    carried, told = carried_by(frame, cell, operation)
+    assert told == ()
+    assert run_elsewhere(carried, "op()", tmp_path) == "[3]"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "def op(): return 'me@LIMIT', '@LIMIT'",
+        "def op(d, LIMIT=1):\n    c = 'v > @LIMIT'\n    return d.query(c)",
+    ],
+)
+def test_other_texts_with_an_at_carry_nothing(operation: str) -> None:
+    assert "LIMIT = " not in Notebook("LIMIT = 2\nd = 1", operation).carry("op").text
