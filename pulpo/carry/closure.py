@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from pulpo.carry.attach import Attachments
-from pulpo.carry.constants import INSIDE, WRITE_IT, Constants
+from pulpo.carry.constants import INSIDE, IS_MAGIC, WRITE_IT, Constants
 from pulpo.carry.definitions import Definitions, unwrapped
 from pulpo.carry.frozen import Frozen
 from pulpo.carry.modules import Modules, is_type_checking
@@ -33,7 +33,7 @@ from pulpo.carry.values import (
 )
 from pulpo.errors import CarryError, NoSourceError, did_you_mean
 
-__all__ = ["Closure", "stood_in_for"]
+__all__ = ["Closure", "imported_in_blocks", "stood_in_for"]
 
 _MODEL_STAND_IN = '''class {name}:
     """Names a data model in an annotation; stands in for pulpo's, so that no pulpo is needed."""
@@ -323,12 +323,20 @@ class Closure:
             self._warn("'display' becomes 'print' in the export", user)
             return None
         if name == "get_ipython":
+            magic = user is None or IS_MAGIC.search(user.text)
             self._refuse(
                 name,
                 user,
-                "a % or ! line needs IPython, which an export does not have",
-                "Use Python for it (subprocess.run, pathlib), or move it to a cell of its own.",
+                "a % or ! line needs IPython, which an export does not have"
+                if magic
+                else "it is there in a notebook only",
+                "Use Python for it (subprocess.run, pathlib), or move it to a cell of its own."
+                if magic
+                else "Leave it out of what operations use: an export runs without IPython.",
             )
+        if name in vars(builtins):
+            why = "it is a builtin that this session has put something else in place of"
+            self._refuse(name, user, why, "Give yours another name.")
         if name in self._recorder.deleted:
             why = f"it was deleted in cell {self._recorder.deleted[name]}"
         elif any(is_type_checking(one.node) for one in self._recorder.by_name.get(name, ())):
@@ -337,9 +345,8 @@ class Closure:
             self._refuse(name, user, why, fix)
         else:
             why = "it is not defined"
-        self._refuse(
-            name, user, why, f"Define it in a cell.{did_you_mean(name, self._recorder.by_name)}"
-        )
+        others = [one for one in self._recorder.by_name if one != name]
+        self._refuse(name, user, why, f"Define it in a cell.{did_you_mean(name, others)}")
 
     def _find_for_definition(self, name: str, piece: Piece) -> Statement | None:
         """Return what a name has to be bound to when a statement runs.
@@ -416,6 +423,9 @@ class Closure:
                 self._link(piece, piece.hints, self._find(name, piece, "hints"), name)
         if "__subclasses__" in piece.text:
             self._counts_subclasses = True
+        for module in imported_in_blocks(piece.node):
+            with self._may_be_refused():
+                self._reach(module, piece)
         for module in piece.names.modules:
             with self._may_be_refused():
                 self._reach(module, piece)
@@ -679,6 +689,18 @@ def _without_source(name: str, function: Callable[..., Any]) -> tuple[str, str]:
         "Give each function of the module a name of its own, put @operation above all other "
         "decorators, and leave the module as it was imported.",
     )
+
+
+def imported_in_blocks(node: ast.stmt) -> list[str]:
+    """Return the modules that an ``if`` or ``try`` imports, as far as they are there."""
+    found: dict[str, None] = {}
+    if isinstance(node, ast.If | ast.Try) and not is_type_checking(node):
+        for part in ast.walk(node):
+            if isinstance(part, ast.Import):
+                found.update((alias.name, None) for alias in part.names)
+            elif isinstance(part, ast.ImportFrom) and part.module and not part.level:
+                found[part.module] = None
+    return [name for name in found if name in sys.modules]
 
 
 def _label(node: ast.stmt) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -23,11 +24,13 @@ from pulpo.carry.values import (
     type_name,
 )
 
-__all__ = ["INSIDE", "WRITE_IT", "Constants", "Outcome", "captured", "definitions_in"]
+__all__ = ["INSIDE", "IS_MAGIC", "WRITE_IT", "Constants", "Outcome", "captured", "definitions_in"]
 
 INSIDE = "Create it inside the operation, or in a helper that the operation calls."
 LOAD_IT = "Load it inside the operation, or make an operation that produces it."
 WRITE_IT = "Compute it inside the operation, or write its value as a literal."
+#: What IPython makes of % and ! lines.
+IS_MAGIC = re.compile(r"get_ipython\(\)\.(?:run_(?:line|cell)_magic|system|getoutput)\b")
 _HUGE = 100_000  # characters
 
 
@@ -63,7 +66,9 @@ class Constants:
         node = statement.node
         where = f"in cell {statement.cell}"
         if "get_ipython" in self._recorder.names(statement).now:
-            return _runtime(value, f"by a magic or shell command {where}")
+            magic = IS_MAGIC.search(statement.text)
+            what = "a magic or shell command" if magic else "get_ipython()"
+            return _runtime(value, f"by {what} {where}")
         shown = self._shown(node)
         live = live_kind(value)
         if live:
@@ -263,6 +268,16 @@ class Constants:
                     problem=f"it was computed {where} from an older {used!r}, which cell "
                     f"{newest.cell} has changed since",
                     fix=f"Run cell {statement.cell} again.",
+                )
+            touched = [
+                one for one in self._recorder.touching.get(used, []) if one.index > statement.index
+            ]
+            if touched and not later:
+                again = touched[-1].cell != statement.cell
+                return Outcome(
+                    problem=f"it was computed {where} from {used!r}, which "
+                    f"{_block(touched[-1].node)} in cell {touched[-1].cell} has changed since",
+                    fix=f"Run cell {statement.cell} again." if again else WRITE_IT,
                 )
         if isinstance(fresh, _Failed):
             why = f"evaluating its line {where} again fails ({fresh.reason})"

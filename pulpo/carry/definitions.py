@@ -6,7 +6,7 @@ import ast
 import enum
 import types
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pulpo.carry.constants import Constants, captured, definitions_in
@@ -108,7 +108,11 @@ class Definitions:
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for name, held in captured(value):
                 yield _Taken(name=name, text=None, value=held, how="in the closure of", title="")
-            yield from _defaults(node, unwrapped(value))
+            replaced = not {"__defaults__", "__kwdefaults__"}.isdisjoint(
+                self._changed_by_lines(statement)
+            )
+            for taken in _defaults(node, unwrapped(value)):  # the lines go with the function
+                yield replace(taken, text=None) if replaced else taken
 
     def _attributes(self, statement: Statement, node: ast.ClassDef, kind: type) -> Iterator[_Taken]:
         attributes = dict(vars(kind))

@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pulpo.carry.closure import Closure
+from pulpo.carry.closure import Closure, imported_in_blocks
 from pulpo.carry.constants import WRITE_IT
 from pulpo.carry.effects import effects, packages_told, relative_paths, submodules
 from pulpo.carry.modules import Modules
@@ -755,6 +755,7 @@ def _top_modules(
     """Return the top-level modules that a text imports."""
     names = {name.split(".")[0] for name in (*used, *(module for module, _ in imported))}
     for piece in pieces:
+        names.update(name.split(".")[0] for name in imported_in_blocks(piece.node))
         for part in ast.walk(piece.node) if piece.kind is Kind.IMPORT else ():
             if isinstance(part, ast.Import):
                 names |= {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import logging
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -575,3 +576,79 @@ def test_a_name_in_a_condition_is_carried(cell: str, operation: str, tmp_path: P
 )
 def test_other_texts_with_an_at_carry_nothing(operation: str) -> None:
     assert "LIMIT = " not in Notebook("LIMIT = 2\nd = 1", operation).carry("op").text
+
+
+# --- Words ----------------------------------------------------------------------------------------
+
+SAID = {
+    "deleted": (
+        ["x = 5", "del x", "def op(): return x"],
+        r"'x' \(used by op\): it was deleted in cell 2. Define it in a cell.$",
+    ),
+    "whether it is a notebook": (
+        [
+            "try:\n    get_ipython()\n    HERE = True\nexcept NameError:\n    HERE = False",
+            "def op(): return HERE",
+        ],
+        r"computed at run time \(bool\) by get_ipython\(\) in cell 1",
+    ),
+    "whether it is a notebook, in a function": (
+        ["def op():\n    try: return get_ipython()\n    except NameError: return None"],
+        "'get_ipython' .*: it is there in a notebook only. Leave it out",
+    ),
+    "what it was made from": (
+        ["conf = {'k': 2}\nX = conf['k'] * 2", "conf['k'] = 500", "def op(): return X"],
+        r"'X' .*: it was computed in cell 1 from 'conf', which conf\['k'\] = 500 in cell 2 has "
+        "changed since. Run cell 1 again",
+    ),
+    "a builtin": (
+        ["import builtins\nbuiltins.print = lambda *a: None", "def op(): print(1)"],
+        "'print' .*: it is a builtin that this session has put something else in place of",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_refusal_says_what_happened(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.print", print)  # so that it is put back
+    monkeypatch.setattr("builtins.get_ipython", lambda: None, raising=False)
+    cells, said = SAID[name]
+    if name == "a builtin":
+        # That of a module that was imported before somebody replaced it.
+        monkeypatch.setattr("pulpo.carry.closure._BUILTINS", frozenset(("int",)))
+    book = Notebook(*cells)
+    with pytest.raises(CarryError, match=said):
+        carry(book.recorder, {"op": book["op"]})
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "try:\n    from pulpo_beside_it import h\nexcept ImportError:\n    def h(): return -1",
+        "try:\n    import pulpo_beside_it\nexcept ImportError:\n    pulpo_beside_it = None\n"
+        "def h(): return pulpo_beside_it.h()",
+        "if True:\n    from pulpo_beside_it import h\nelse:\n    h = None",
+    ],
+)
+def test_a_module_that_a_block_imports_goes_along_or_is_refused(
+    cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.modules.pop("pulpo_beside_it", None)
+    (tmp_path / "pulpo_beside_it.py").write_text("def h(): return 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    book = Notebook(cell, "def op(): return h()")
+    carried = carry(book.recorder, {"op": book["op"]}, root=tmp_path)
+    assert carried.warnings == (
+        "'pulpo_beside_it' is imported, not copied: take pulpo_beside_it.py along with the export",
+    )
+    assert carried.packages == ()
+    with pytest.raises(CarryError, match=r"it is a module in .*pulpo_beside_it\.py, which the exp"):
+        carry(book.recorder, {"op": book["op"]}, root=tmp_path / "elsewhere")
+
+
+def test_defaults_that_a_carried_line_sets_are_what_they_are_here(tmp_path: Path) -> None:
+    carried, told = carried_by(
+        "def h(x, k=1): return x * k", "h.__defaults__ = (50,)", "def op(): return h(2)"
+    )
+    assert told == ()
+    assert run_elsewhere(carried, "op()", tmp_path) == "100"
