@@ -145,11 +145,14 @@ _SEED = re.compile(r"(?!get_)(?:\w+_)?seeds?(?:_\w+)?")
 
 def seeds(recorder: Recorder, pieces: Iterable[Piece], purity: Purity) -> Iterator[str]:
     """Yield a warning for each call that seeded what the text draws from, and is not carried."""
+    if not any("seed" in statement.text for statement in recorder.statements):
+        return
     pieces = list(pieces)
+    carried = {piece.statement.index for piece in pieces}
     calls = [
         (statement, call)
         for statement in {one.text: one for one in recorder.statements}.values()
-        if statement.index not in {piece.statement.index for piece in pieces}
+        if statement.index not in carried
         for call in _seeding(statement, recorder)
     ]
     if not calls or not any(_draws(piece, purity) for piece in pieces):

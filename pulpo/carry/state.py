@@ -32,6 +32,7 @@ import types
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 LISTS = (list, tuple, set, frozenset, collections.deque)
 DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
+PARTS = {{*PLAIN, *LISTS, *DICTS, re.Pattern, functools.partial}}
 MUCH = 10000
 
 # What their repr tells in full.
@@ -39,6 +40,10 @@ REPR = re.compile(
     r"itertools[.]count|datetime[.].*|decimal[.]Decimal|fractions[.]Fraction|uuid[.]UUID"
     r"|pandas[.](?:.*[.])?(?:Timestamp|Timedelta|DateOffset|CategoricalDtype|Interval)"
 )
+
+@functools.cache
+def is_told_by_repr(kind):
+    return bool(REPR.fullmatch(f"{{kind.__module__}}.{{kind.__name__}}"))
 
 # How a module's functions are called depends on whether its import stands in the same file.
 SAME = {{"LOAD_METHOD": "LOAD_ATTR"}}
@@ -86,7 +91,7 @@ def told(one, home, depth=6, left=None):
         return "pattern " + repr((one.pattern, one.flags))
     if type(one) is functools.partial:
         one = ("partial", one.func, one.args, one.keywords)
-    if REPR.fullmatch(f"{{type(one).__module__}}.{{type(one).__name__}}"):
+    if is_told_by_repr(type(one)):
         return type(one).__name__ + " " + repr(one)
     if type(one) in LISTS or type(one) in DICTS:
         if len(one) > MUCH:
@@ -123,10 +128,12 @@ def closure_of(function):
             pass
     return found
 
+OWN = {{"builtins", "functools", "typing", "types", "collections"}}
+NO_SIZES = (type, types.ModuleType)
+
 def sizes(one, home, path=""):
     \"\"\"Return how much is in what a library's object holds: routes, commands, tables.\"\"\"
-    known = ("builtins", "functools", "typing", "types", "collections", home)
-    if type(one).__module__ in known or isinstance(one, (type, types.ModuleType)):
+    if type(one).__module__ in OWN or type(one).__module__ == home or isinstance(one, NO_SIZES):
         return {{}}
     kinds = (list, dict, set, collections.deque)
     return {{
@@ -221,10 +228,7 @@ def is_part(name, part):
     if isinstance(part, types.FunctionType):
         return True
     dunder = name.startswith("__") and name.endswith("__")
-    known = (*PLAIN, *LISTS, *DICTS, re.Pattern, functools.partial)
-    return not dunder and (
-        type(part) in known or REPR.fullmatch(f"{{type(part).__module__}}.{{type(part).__name__}}")
-    )
+    return not dunder and (type(part) in PARTS or is_told_by_repr(type(part)))
 
 def kept_module(module):
     home, found = module.__name__, {{}}

@@ -521,6 +521,9 @@ def _write(
     )
 
 
+_MAKES_A_SET = re.compile(r"\{|\bset\b|\bfrozenset\b|\bhash\b")
+
+
 def _uses_sets(piece: Piece, namespace: Mapping[str, object]) -> bool:
     """Tell whether a statement, when it runs, gives a set to what may read it in order."""
     if piece.kind is Kind.IMPORT:
@@ -529,6 +532,8 @@ def _uses_sets(piece: Piece, namespace: Mapping[str, object]) -> bool:
         value = namespace.get(name)
         if type(value) in (set, frozenset) and len(value) > 1:  # type: ignore[arg-type]
             return True
+    if not _MAKES_A_SET.search(piece.text):
+        return False
     todo: list[tuple[ast.AST, bool]] = [(piece.node, False)]
     while todo:
         node, read = todo.pop()
