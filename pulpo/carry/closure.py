@@ -101,6 +101,7 @@ class Closure:
         self.settled: set[str] = set()
         self.recorder = self._recorder = recorder
         self._namespace = recorder.namespace
+        self._builtins = _BUILTINS & recorder.started.builtins
         self._modules = modules
         self.purity = self._purity = Purity(recorder)
         self._constants = Constants(recorder, self._purity)
@@ -264,7 +265,7 @@ class Closure:
         if name not in self._namespace or (not history and name in ("display", "get_ipython")):
             return self._missing(name, user, when, history)
         if not history:
-            if name in _BUILTINS or name in _DUNDERS:  # IPython has an `open` of its own
+            if name in self._builtins or name in _DUNDERS:  # IPython has an `open` of its own
                 return None
             self._refuse_what_fails(name, self._namespace[name], user)
             self._refuse_unrecorded(name, user)
@@ -313,7 +314,7 @@ class Closure:
             )
         if name == "__file__":
             self._warn("'__file__' is the export's own file there", user)
-        if name in _BUILTINS or name in _DUNDERS:
+        if name in self._builtins or name in _DUNDERS:
             return None
         if user is not None and isinstance(user.node, ast.If | ast.Try):
             self.tolerated.add(name)  # of a branch that was not taken
@@ -335,7 +336,7 @@ class Closure:
                 else "Leave it out of what operations use: an export runs without IPython.",
             )
         if name in vars(builtins):
-            why = "it is a builtin that this session has put something else in place of"
+            why = "this session has put it among the builtins, or in place of one"
             self._refuse(name, user, why, "Give yours another name.")
         if name in self._recorder.deleted:
             why = f"it was deleted in cell {self._recorder.deleted[name]}"
@@ -365,7 +366,7 @@ class Closure:
             prior = before[-1] if before else None
             if here in history and not isinstance(here.node, ast.AugAssign):
                 # f = wrap(f); a class that is called like a class it derives from
-                if prior is None and name not in _BUILTINS:
+                if prior is None and name not in self._builtins:
                     self._refuse(name, piece, "it is used before it is defined", "Define it above.")
                 return prior
             newest = history[-1]

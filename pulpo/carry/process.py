@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,7 @@ class Started:
 
     def __init__(self) -> None:
         self.environment = dict(os.environ)
+        self.builtins = frozenset(vars(builtins))
         self.settings = settings()
 
 

@@ -100,12 +100,12 @@ def settings_of(
 def _loggers(pieces: Iterable[Piece]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for piece in pieces:
-        if "getLogger" in piece.text:
-            for node in ast.walk(piece.node):
-                if isinstance(node, ast.Call) and call_text(node.func).endswith("getLogger"):
-                    texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
-                    found.update((one, None) for one in texts if isinstance(one, str))
-    return tuple(found)
+        for node in ast.walk(piece.node) if "getLogger" in piece.text else ():
+            if isinstance(node, ast.Call) and call_text(node.func).endswith("getLogger"):
+                texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
+                found.update((one, None) for one in texts if isinstance(one, str))
+    # An export runs in Prefect, which sets up its own.
+    return tuple(name for name in found if name.split(".")[0] != "prefect")
 
 
 # --- The environment ------------------------------------------------------------------------------

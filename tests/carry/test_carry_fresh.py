@@ -603,7 +603,11 @@ SAID = {
     ),
     "a builtin": (
         ["import builtins\nbuiltins.print = lambda *a: None", "def op(): print(1)"],
-        "'print' .*: it is a builtin that this session has put something else in place of",
+        "'print' .*: this session has put it among the builtins, or in place of one",
+    ),
+    "a new builtin": (
+        ["import builtins\nbuiltins.pulpo_rate = 4", "def op(): return pulpo_rate"],
+        "'pulpo_rate' .*: this session has put it among the builtins, or in place of one",
     ),
 }
 
@@ -612,6 +616,8 @@ SAID = {
 def test_a_refusal_says_what_happened(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.print", print)  # so that it is put back
     monkeypatch.setattr("builtins.get_ipython", lambda: None, raising=False)
+    monkeypatch.setattr("builtins.pulpo_rate", 0, raising=False)
+    monkeypatch.delattr("builtins.pulpo_rate")
     cells, said = SAID[name]
     if name == "a builtin":
         # That of a module that was imported before somebody replaced it.
