@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import types
 
+from pulpo.carry.names import root_name
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import REGISTRARS, Recorder, Statement
 from pulpo.carry.values import attribute, is_definition
@@ -68,6 +69,19 @@ class Attachments:
             if impure is not None:
                 return f"it was changed {where} with a value made by {call_text(impure)}"
         return ""
+
+    def expression(self, statement: Statement) -> tuple[ast.Attribute, ast.expr] | None:
+        """Return what ``Model.x = …`` set last and from what, where that can be evaluated again."""
+        node = statement.node
+        if not isinstance(node, ast.Assign) or self._builds_on_itself(node):
+            return None
+        [target, *others] = node.targets
+        name = root_name(target)
+        if others or not isinstance(target, ast.Attribute) or name is None:
+            return None
+        later = [one for one in self._recorder.touching[name] if one.index > statement.index]
+        verdict = self._purity.judge(node.value)
+        return None if later or verdict.impure or verdict.depends else (target, node.value)
 
     def _assigned(self, node: ast.stmt) -> list[object]:
         """Return the live values of ``Model.x = …``."""

@@ -477,7 +477,23 @@ class Closure:
                         self._refuse(
                             name, piece.user, problem, "Do it inside the operation.", of=piece
                         )
+                self._warn_if_stale(statement)
                 self._attach(piece, statement)
+
+    def _warn_if_stale(self, statement: Statement) -> None:
+        found = self._attachments.expression(statement)
+        if found is None or is_marked(statement.text):
+            return
+        target, expression = found
+        holder = self._purity.value_of(target.value)
+        value = vars(holder).get(target.attr) if isinstance(holder, type) else None
+        plain = type(value) in (bool, int, float, str, bytes, list, tuple, dict, set)
+        if plain and not same(self._constants.evaluate(expression), value):
+            self._warn(
+                f"{ast.unparse(target)} is not what its line in cell {statement.cell} gives now: "
+                "it was changed, or what it was made from. Run that cell again to see that here",
+                None,
+            )
 
     def _add_subclasses(self) -> bool:
         """Carry all subclasses where something asks for ``__subclasses__()``."""

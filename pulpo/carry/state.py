@@ -29,6 +29,11 @@ import functools
 import re
 import types
 
+try:
+    import _abc as abstract
+except ImportError:
+    abstract = None
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 LISTS = (list, tuple, set, frozenset, collections.deque)
 DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
@@ -145,13 +150,10 @@ def sizes(one, home, path=""):
 def registered(one, home):
     \"\"\"Return what was registered for a class outside of it.\"\"\"
     found = {{}}
-    try:
-        from _abc import _get_dump
-
-        kinds = [each() for each in _get_dump(one)[0]]
-        found["register"] = digest(sorted(kind.__qualname__ for kind in kinds if kind is not None))
-    except (ImportError, TypeError, AttributeError):  # no abstract class
-        pass
+    if abstract is not None and "_abc_impl" in vars(one):
+        kinds = [kind for each in abstract._get_dump(one)[0] if (kind := each()) is not None]
+        if kinds:
+            found["register"] = digest(sorted(kind.__qualname__ for kind in kinds))
     if one in copyreg.dispatch_table:
         found["copyreg.pickle"] = digest(told(copyreg.dispatch_table[one], home))
     return found
@@ -184,7 +186,7 @@ def kept(value, home):
         for name, field in fields.items() if isinstance(fields, dict) else ():
             found.setdefault(name, digest(told(field.default, home)))
         for name, part in list(vars(value).items()):
-            if name[0] != "_" and not is_part(name, part):
+            if name[0] != "_" and name not in found:
                 found.update(sizes(part, home, name))
         return {{**found, **registered(value, home)}}
     found = {{}}
@@ -291,7 +293,7 @@ class Kept:
                 f"what the text gives; run cell {self.cell} again to see that here"
             )
         else:
-            parts = repr(name) if "()" in other else parts
+            other, parts = ([name], repr(name)) if "()" in other else (other, parts)
             more = f" (nor are {len(other) - 3} more)" if len(other) > 3 else ""
             yield (
                 f"{parts} {'is' if len(other) == 1 else 'are'} not in the export what is here"
@@ -321,6 +323,7 @@ def kept_by(
         Warnings that there are already: what they name is left out.
     """
     found: dict[str, Kept] = {}
+    beside = frozenset(modules)
     scope = _scope()
     home = recorder.namespace.get("__name__", "__main__")
     known = {name for text in told for name in re.findall(_NAMED, text)}
@@ -331,7 +334,17 @@ def kept_by(
                 digests = scope["kept"](value, home)
                 if digests and name not in words:
                     found[name] = Kept(cell=piece.statement.cell, digests=digests, how=how)
-    for name in modules:
+        for name in names if piece.kind is Kind.IMPORT else ():
+            value = recorder.namespace.get(name)
+            if name in words or attribute(value, "__module__", "") in beside:
+                continue
+            if isinstance(value, types.ModuleType) and value.__name__ in beside:
+                continue  # which are looked at as a whole
+            for chain, function in _patched(name, value, recorder.namespace):
+                if chain.rpartition(".")[2] not in words:
+                    digests = scope["kept"](function, home)
+                    found[chain] = Kept(cell=piece.statement.cell, digests=digests)
+    for name in sorted(beside):
         with suppress(Exception):
             digests = scope["kept_module"](sys.modules[name])
             edited = recorder.loaded.is_edited(name)
@@ -376,6 +389,28 @@ def _holders(
             continue
         is_called = defines or isinstance(value, types.FunctionType)
         yield name, value, "called" if is_called else "held"
+
+
+def _patched(
+    name: str, value: object, namespace: dict[str, Any]
+) -> Iterator[tuple[str, types.FunctionType]]:
+    """Yield the notebook's functions that something has put into a module or a library's class."""
+    if not isinstance(value, types.ModuleType | type) or value is object:
+        return
+    if isinstance(value, type) and value.__module__ in ("builtins", namespace.get("__name__")):
+        return
+    todo = [(f"{name}.{each}", part) for each, part in list(vars(value).items())]
+    for chain, part in todo:
+        part = part.fget if type(part) is property else part
+        if type(part) is types.FunctionType and part.__globals__ is namespace:
+            yield chain, part
+        elif (
+            isinstance(part, type)
+            and isinstance(value, types.ModuleType)
+            and part.__module__ != "builtins"
+            and chain.count(".") == 1
+        ):
+            todo += [(f"{chain}.{each}", one) for each, one in list(vars(part).items())]
 
 
 def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object, _How]]:

@@ -380,7 +380,7 @@ def in_it(chain):
     value = operations
     for part in chain.split("."):
         value = getattr(value, part, None)
-    return value
+    return value.fget if isinstance(value, property) else value
 
 def kept_there(name):
     try:

@@ -658,3 +658,42 @@ def test_defaults_that_a_carried_line_sets_are_what_they_are_here(tmp_path: Path
     )
     assert told == ()
     assert run_elsewhere(carried, "op()", tmp_path) == "100"
+
+
+# --- Modules and classes of others ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "used", "differs"),
+    [
+        (
+            "from unittest import mock\n"
+            "p = mock.patch('textwrap.shorten', lambda t, width: t[:width])\np.start()",
+            "textwrap.shorten('hello', 3)",
+            "'textwrap.shorten' is not in the export what is here",
+        ),
+        (
+            "for name in ('pulpo_a',): setattr(textwrap.TextWrapper, name, lambda self: 3)",
+            "textwrap.TextWrapper().pulpo_a()",
+            "'textwrap.TextWrapper.pulpo_a' is not in the export what is here",
+        ),
+        (
+            "for name in ('pulpo_a',): setattr(Wrapper, name, property(lambda self: 3))",
+            "Wrapper().pulpo_a",
+            "'Wrapper.pulpo_a' is not in the export what is here",
+        ),
+        ("textwrap.shorten = lambda t: 4", "textwrap.shorten('hello')", ""),
+        ("textwrap.TextWrapper.pulpo_a = lambda self: 3", "textwrap.TextWrapper().pulpo_a()", ""),
+        ("Wrapper.pulpo_a = property(lambda self: 3)", "Wrapper().pulpo_a", ""),
+    ],
+)
+def test_what_was_put_into_others_modules_and_classes_is_compared(
+    cell: str, used: str, differs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import textwrap
+
+    monkeypatch.setattr(textwrap, "shorten", textwrap.shorten)
+    monkeypatch.setattr(textwrap.TextWrapper, "pulpo_a", 0, raising=False)
+    imports = "import textwrap\nfrom textwrap import TextWrapper as Wrapper"
+    _, told = carried_by(imports, cell, f"def op(): return {used}")
+    assert [one[: len(differs)] for one in told] == ([differs] if differs else [])
