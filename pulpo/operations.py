@@ -399,13 +399,20 @@ def _bound_below(method: str, declare: str, why: str) -> str:
     return f"{why}. Bind it below the class: {name} = {method}; {declare}({name})."
 
 
+def _wrapped(function: Any) -> Any:
+    try:
+        return getattr(function, "__wrapped__", None)
+    except Exception:  # a user's __getattr__ may raise anything
+        return None
+
+
 def _plain_function(function: Any) -> Any:
     """Return the function behind partials, wrappers, bound methods and objects that are called."""
     for _ in range(50):  # wrappers of wrappers; some object may wrap itself
         if isinstance(function, functools.partial):
             function = function.func
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
+        elif (inner := _wrapped(function)) is not None:
+            function = inner
         elif isinstance(function, types.MethodType):
             function = function.__func__
         elif inspect.isroutine(function) or isinstance(function, type):

@@ -1279,6 +1279,8 @@ class Session:
                 "modules": carried.modules,
                 "digests": carried.digests,
                 "kept": carried.kept,
+                "settings": carried.settings,
+                "twice": carried.twice,
             },
         )
 

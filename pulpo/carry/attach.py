@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import types
 
+from pulpo.carry.names import root_name
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import REGISTRARS, Recorder, Statement
-from pulpo.carry.values import is_definition
+from pulpo.carry.values import attribute, is_definition
 
 __all__ = ["OF_THE_PROCESS", "Attachments", "package_of"]
 
@@ -69,11 +70,24 @@ class Attachments:
                 return f"it was changed {where} with a value made by {call_text(impure)}"
         return ""
 
+    def expression(self, statement: Statement) -> tuple[ast.Attribute, ast.expr] | None:
+        """Return what ``Model.x = …`` set last and from what, where that can be evaluated again."""
+        node = statement.node
+        if not isinstance(node, ast.Assign) or self._builds_on_itself(node):
+            return None
+        [target, *others] = node.targets
+        name = root_name(target)
+        if others or not isinstance(target, ast.Attribute) or name is None:
+            return None
+        later = [one for one in self._recorder.touching[name] if one.index > statement.index]
+        verdict = self._purity.judge(node.value)
+        return None if later or verdict.impure or verdict.depends else (target, node.value)
+
     def _assigned(self, node: ast.stmt) -> list[object]:
         """Return the live values of ``Model.x = …``."""
         targets = node.targets if isinstance(node, ast.Assign) else []
         return [
-            getattr(self._purity.value_of(one.value), one.attr, None)
+            attribute(self._purity.value_of(one.value), one.attr)
             for one in targets
             if isinstance(one, ast.Attribute)
         ]
@@ -136,7 +150,7 @@ def package_of(value: object, statement: Statement) -> str:
     node = statement.node
     if isinstance(node, ast.ImportFrom):
         return (node.module or "").split(".")[0]
-    return str(getattr(value, "__module__", "")).split(".")[0]
+    return str(attribute(value, "__module__", "")).split(".")[0]
 
 
 def _is_line(statement: Statement) -> bool:

@@ -13,19 +13,27 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from pulpo.carry.attach import Attachments
-from pulpo.carry.constants import INSIDE, WRITE_IT, Constants
+from pulpo.carry.constants import INSIDE, IS_MAGIC, WRITE_IT, Constants
 from pulpo.carry.definitions import Definitions, unwrapped
-from pulpo.carry.frozen import Frozen, is_marked
+from pulpo.carry.frozen import Frozen
 from pulpo.carry.modules import Modules, is_type_checking
-from pulpo.carry.names import names_in_queries, names_of
+from pulpo.carry.names import names_in_conditions, names_in_queries, names_of
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
-from pulpo.carry.text import strip_decorators
-from pulpo.carry.values import in_memory, is_definition, live_kind, same, same_code
+from pulpo.carry.text import is_marked, strip_decorators
+from pulpo.carry.values import (
+    attribute,
+    error_of,
+    in_memory,
+    is_definition,
+    live_kind,
+    same,
+    same_code,
+)
 from pulpo.errors import CarryError, NoSourceError, did_you_mean
 
-__all__ = ["Closure", "stood_in_for"]
+__all__ = ["Closure", "imported_in_blocks", "stood_in_for"]
 
 _MODEL_STAND_IN = '''class {name}:
     """Names a data model in an annotation; stands in for pulpo's, so that no pulpo is needed."""
@@ -93,8 +101,9 @@ class Closure:
         self.settled: set[str] = set()
         self.recorder = self._recorder = recorder
         self._namespace = recorder.namespace
+        self._builtins = _BUILTINS & recorder.started.builtins
         self._modules = modules
-        self._purity = Purity(recorder)
+        self.purity = self._purity = Purity(recorder)
         self._constants = Constants(recorder, self._purity)
         self._definitions = Definitions(recorder, self._purity, self._constants)
         self._attachments = Attachments(recorder, self._purity)
@@ -102,6 +111,7 @@ class Closure:
         self._operation = ""
         self._asker = ""
         self._counts_subclasses = False
+        self._queries: bool | None = None  # not looked for yet
         self._with_subclasses: set[Piece] = set()
 
     def add_operation(self, name: str, function: Callable[..., Any], place: int) -> Piece:
@@ -224,7 +234,7 @@ class Closure:
         value = self._purity.value_of(node)
         if isinstance(node, ast.Attribute) and not _module_of(value):
             value = self._purity.value_of(node.value)  # @registry.register
-        inner = getattr(value, "func", value)  # partial(operation, retries=2)
+        inner = attribute(value, "func", value)  # partial(operation, retries=2)
         return "pulpo" in (
             _module_of(value),
             _module_of(inner),
@@ -255,10 +265,12 @@ class Closure:
         if name not in self._namespace or (not history and name in ("display", "get_ipython")):
             return self._missing(name, user, when, history)
         if not history:
-            if name in _BUILTINS or name in _DUNDERS:  # IPython has an `open` of its own
+            if name in self._builtins or name in _DUNDERS:  # IPython has an `open` of its own
                 return None
+            self._refuse_what_fails(name, self._namespace[name], user)
             self._refuse_unrecorded(name, user)
         value = self._namespace[name]
+        self._refuse_what_fails(name, value, user)
         latest = history[-1]
         bound = latest.bound.get(name)
         rebound = any(name in self._recorder.names(s).rebinds for s in self._changers(name, bound))
@@ -302,7 +314,7 @@ class Closure:
             )
         if name == "__file__":
             self._warn("'__file__' is the export's own file there", user)
-        if name in _BUILTINS or name in _DUNDERS:
+        if name in self._builtins or name in _DUNDERS:
             return None
         if user is not None and isinstance(user.node, ast.If | ast.Try):
             self.tolerated.add(name)  # of a branch that was not taken
@@ -312,12 +324,20 @@ class Closure:
             self._warn("'display' becomes 'print' in the export", user)
             return None
         if name == "get_ipython":
+            magic = user is None or IS_MAGIC.search(user.text)
             self._refuse(
                 name,
                 user,
-                "a % or ! line needs IPython, which an export does not have",
-                "Use Python for it (subprocess.run, pathlib), or move it to a cell of its own.",
+                "a % or ! line needs IPython, which an export does not have"
+                if magic
+                else "it is there in a notebook only",
+                "Use Python for it (subprocess.run, pathlib), or move it to a cell of its own."
+                if magic
+                else "Leave it out of what operations use: an export runs without IPython.",
             )
+        if name in vars(builtins):
+            why = "this session has put it among the builtins, or in place of one"
+            self._refuse(name, user, why, "Give yours another name.")
         if name in self._recorder.deleted:
             why = f"it was deleted in cell {self._recorder.deleted[name]}"
         elif any(is_type_checking(one.node) for one in self._recorder.by_name.get(name, ())):
@@ -326,9 +346,8 @@ class Closure:
             self._refuse(name, user, why, fix)
         else:
             why = "it is not defined"
-        self._refuse(
-            name, user, why, f"Define it in a cell.{did_you_mean(name, self._recorder.by_name)}"
-        )
+        others = [one for one in self._recorder.by_name if one != name]
+        self._refuse(name, user, why, f"Define it in a cell.{did_you_mean(name, others)}")
 
     def _find_for_definition(self, name: str, piece: Piece) -> Statement | None:
         """Return what a name has to be bound to when a statement runs.
@@ -347,7 +366,7 @@ class Closure:
             prior = before[-1] if before else None
             if here in history and not isinstance(here.node, ast.AugAssign):
                 # f = wrap(f); a class that is called like a class it derives from
-                if prior is None and name not in _BUILTINS:
+                if prior is None and name not in self._builtins:
                     self._refuse(name, piece, "it is used before it is defined", "Define it above.")
                 return prior
             newest = history[-1]
@@ -396,7 +415,7 @@ class Closure:
             if not (name in own and piece.kind is Kind.OPERATION):
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)
-        for name in names_in_queries(piece.node) if "@" in piece.text else ():
+        for name in self._asked_of_frames(piece) if "@" in piece.text else ():
             if name in self._recorder.by_name and name in self._namespace:
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)
@@ -405,6 +424,9 @@ class Closure:
                 self._link(piece, piece.hints, self._find(name, piece, "hints"), name)
         if "__subclasses__" in piece.text:
             self._counts_subclasses = True
+        for module in imported_in_blocks(piece.node):
+            with self._may_be_refused():
+                self._reach(module, piece)
         for module in piece.names.modules:
             with self._may_be_refused():
                 self._reach(module, piece)
@@ -415,6 +437,13 @@ class Closure:
             with self._may_be_refused():
                 self._check_definition(piece)
         self._expand_attachments(piece)
+
+    def _asked_of_frames(self, piece: Piece) -> list[str]:
+        names = names_in_queries(piece.node)
+        if self._queries is None:
+            texts = [one.text for one in self._recorder.statements]
+            self._queries = any(".query(" in text or ".eval(" in text for text in texts)
+        return [*names, *(names_in_conditions(piece.node) if self._queries else ())]
 
     def _link(
         self, piece: Piece, into: dict[Piece, None], statement: Statement | None, name: str
@@ -448,7 +477,23 @@ class Closure:
                         self._refuse(
                             name, piece.user, problem, "Do it inside the operation.", of=piece
                         )
+                self._warn_if_stale(statement)
                 self._attach(piece, statement)
+
+    def _warn_if_stale(self, statement: Statement) -> None:
+        found = self._attachments.expression(statement)
+        if found is None or is_marked(statement.text):
+            return
+        target, expression = found
+        holder = self._purity.value_of(target.value)
+        value = vars(holder).get(target.attr) if isinstance(holder, type) else None
+        plain = type(value) in (bool, int, float, str, bytes, list, tuple, dict, set)
+        if plain and not same(self._constants.evaluate(expression), value):
+            self._warn(
+                f"{ast.unparse(target)} is not what its line in cell {statement.cell} gives now: "
+                "it was changed, or what it was made from. Run that cell again to see that here",
+                None,
+            )
 
     def _add_subclasses(self) -> bool:
         """Carry all subclasses where something asks for ``__subclasses__()``."""
@@ -520,7 +565,7 @@ class Closure:
                     ):
                         self._refuse_pulpo(f"{name}.{part.attr}", one)
             self.stand_ins[name] = _PACKAGE_STAND_IN.format(name=name)
-        elif getattr(value, "__name__", "") == "Model":
+        elif attribute(value, "__name__", "") == "Model":
             self.stand_ins[name] = _MODEL_STAND_IN.format(name=name)
         else:
             self._refuse_pulpo(name, piece.user)
@@ -571,6 +616,13 @@ class Closure:
     def _warn(self, text: str, user: Piece | None) -> None:
         path = f" (used by {' → '.join(user.path)})" if user is not None else ""
         self.warnings[f"{text}{path}"] = None
+
+    def _refuse_what_fails(self, name: str, value: object, user: Piece | None) -> None:
+        if error := error_of(value):
+            why = (
+                f"it is an object ({type(value).__name__}) that raises {error} when it is looked at"
+            )
+            self._refuse(name, user, why, INSIDE)
 
     def _refuse_unrecorded(self, name: str, user: Piece | None) -> NoReturn:
         setters = self._constants.changers(name)
@@ -625,7 +677,7 @@ def _made(statement: Statement, value: object) -> bool:
 
 
 def _module_of(value: object) -> str:
-    return str(getattr(value, "__module__", None) or "").split(".")[0]
+    return str(attribute(value, "__module__") or "").split(".")[0]
 
 
 def _without_source(name: str, function: Callable[..., Any]) -> tuple[str, str]:
@@ -654,6 +706,18 @@ def _without_source(name: str, function: Callable[..., Any]) -> tuple[str, str]:
         "Give each function of the module a name of its own, put @operation above all other "
         "decorators, and leave the module as it was imported.",
     )
+
+
+def imported_in_blocks(node: ast.stmt) -> list[str]:
+    """Return the modules that an ``if`` or ``try`` imports, as far as they are there."""
+    found: dict[str, None] = {}
+    if isinstance(node, ast.If | ast.Try) and not is_type_checking(node):
+        for part in ast.walk(node):
+            if isinstance(part, ast.Import):
+                found.update((alias.name, None) for alias in part.names)
+            elif isinstance(part, ast.ImportFrom) and part.module and not part.level:
+                found[part.module] = None
+    return [name for name in found if name in sys.modules]
 
 
 def _label(node: ast.stmt) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from pulpo.carry.names import root_name
 from pulpo.carry.purity import Purity, Verdict, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import (
+    attribute,
     in_memory,
     is_definition,
     literal,
@@ -22,11 +24,13 @@ from pulpo.carry.values import (
     type_name,
 )
 
-__all__ = ["INSIDE", "WRITE_IT", "Constants", "Outcome", "captured", "definitions_in"]
+__all__ = ["INSIDE", "IS_MAGIC", "WRITE_IT", "Constants", "Outcome", "captured", "definitions_in"]
 
 INSIDE = "Create it inside the operation, or in a helper that the operation calls."
 LOAD_IT = "Load it inside the operation, or make an operation that produces it."
 WRITE_IT = "Compute it inside the operation, or write its value as a literal."
+#: What IPython makes of % and ! lines.
+IS_MAGIC = re.compile(r"get_ipython\(\)\.(?:run_(?:line|cell)_magic|system|getoutput)\b")
 _HUGE = 100_000  # characters
 
 
@@ -62,7 +66,9 @@ class Constants:
         node = statement.node
         where = f"in cell {statement.cell}"
         if "get_ipython" in self._recorder.names(statement).now:
-            return _runtime(value, f"by a magic or shell command {where}")
+            magic = IS_MAGIC.search(statement.text)
+            what = "a magic or shell command" if magic else "get_ipython()"
+            return _runtime(value, f"by {what} {where}")
         shown = self._shown(node)
         live = live_kind(value)
         if live:
@@ -263,6 +269,16 @@ class Constants:
                     f"{newest.cell} has changed since",
                     fix=f"Run cell {statement.cell} again.",
                 )
+            touched = [
+                one for one in self._recorder.touching.get(used, []) if one.index > statement.index
+            ]
+            if touched and not later:
+                again = touched[-1].cell != statement.cell
+                return Outcome(
+                    problem=f"it was computed {where} from {used!r}, which "
+                    f"{_block(touched[-1].node)} in cell {touched[-1].cell} has changed since",
+                    fix=f"Run cell {statement.cell} again." if again else WRITE_IT,
+                )
         if isinstance(fresh, _Failed):
             why = f"evaluating its line {where} again fails ({fresh.reason})"
         elif later:
@@ -424,7 +440,7 @@ def captured(value: object, depth: int = 3) -> Iterator[tuple[str, object]]:
                 continue
             yield name, held
             yield from captured(held, depth - 1)
-    wrapped = getattr(value, "__wrapped__", None) or getattr(value, "func", None)
+    wrapped = attribute(value, "__wrapped__") or attribute(value, "func")
     if wrapped is not None and callable(wrapped):
         yield from captured(wrapped, depth - 1)
 

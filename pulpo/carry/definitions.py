@@ -6,13 +6,13 @@ import ast
 import enum
 import types
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pulpo.carry.constants import Constants, captured, definitions_in
-from pulpo.carry.purity import Purity, call_text
+from pulpo.carry.purity import Purity, call_text, reads_the_clock
 from pulpo.carry.record import Recorder, Statement
-from pulpo.carry.values import in_memory, live_kind, same
+from pulpo.carry.values import attribute, in_memory, live_kind, same
 
 __all__ = ["Definitions", "unwrapped"]
 
@@ -76,17 +76,24 @@ class Definitions:
         node = statement.node
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             return
-        parts: list[tuple[str, ast.expr]] = [("a decorator", one) for one in node.decorator_list]
+        of = f" in {node.name!r}"
+        parts: list[tuple[str, ast.expr]] = [(f"a decorator{of}", d) for d in node.decorator_list]
         for part in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(part, ast.AnnAssign) and part.value is not None:
-                parts.append((f"the default of {ast.unparse(part.target)!r}", part.value))
+                parts.append((f"the default of {ast.unparse(part.target)!r}{of}", part.value))
+            elif isinstance(part, ast.Assign):
+                parts.append((f"{node.name}.{ast.unparse(part.targets[0])}", part.value))
         for what, text in parts:
             for call in ast.walk(text):
-                if isinstance(call, ast.Call) and _is_of_now(self._purity.value_of(call.func)):
+                if isinstance(call, ast.Call) and self._reads_the_moment(call):
                     yield (
-                        f"{what} in {node.name!r} was computed by {call_text(call)} when its cell "
+                        f"{what} was computed by {call_text(call)} when its cell "
                         "ran; the export computes it anew"
                     )
+
+    def _reads_the_moment(self, call: ast.Call) -> bool:
+        function = self._purity.value_of(call.func)
+        return _is_of_now(function) or reads_the_clock(function, call)
 
     def _is_as_written(self, taken: _Taken) -> bool:
         assert taken.text is not None
@@ -101,7 +108,11 @@ class Definitions:
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for name, held in captured(value):
                 yield _Taken(name=name, text=None, value=held, how="in the closure of", title="")
-            yield from _defaults(node, unwrapped(value))
+            replaced = not {"__defaults__", "__kwdefaults__"}.isdisjoint(
+                self._changed_by_lines(statement)
+            )
+            for taken in _defaults(node, unwrapped(value)):  # the lines go with the function
+                yield replace(taken, text=None) if replaced else taken
 
     def _attributes(self, statement: Statement, node: ast.ClassDef, kind: type) -> Iterator[_Taken]:
         attributes = dict(vars(kind))
@@ -132,7 +143,7 @@ class Definitions:
         found = set()
         for one in self._recorder.touching.get(statement.binds[0], []):
             for target in getattr(one.node, "targets", ()):
-                if isinstance(target, ast.Attribute):
+                if isinstance(target, ast.Attribute) and one.index > statement.index:
                     found.add(target.attr)
         return found
 
@@ -146,6 +157,7 @@ _OF_NOW = {
     "platform": (),
     "socket": (),
     "datetime": ("now", "utcnow", "today"),
+    "pandas": ("now", "utcnow", "today"),
     "posix": ("getpid", "getcwd", "getlogin", "urandom", "cpu_count"),
     "nt": ("getpid", "getcwd", "getlogin", "urandom", "cpu_count"),
 }
@@ -155,19 +167,20 @@ def _is_of_now(function: Any) -> bool:
     """Tell whether a function gives something else each time, or on each machine."""
     if isinstance(function, type) or not callable(function):
         return False
-    owner = getattr(function, "__self__", None)
+    owner = attribute(function, "__self__")
     owner = owner if isinstance(owner, type) else type(owner)
-    module = getattr(function, "__module__", None) or owner.__module__
-    names = _OF_NOW.get(module)
-    return names is not None and (not names or getattr(function, "__name__", "") in names)
+    module = attribute(function, "__module__") or owner.__module__
+    names = _OF_NOW.get("pandas" if str(module).startswith("pandas.") else str(module))
+    return names is not None and (not names or attribute(function, "__name__", "") in names)
 
 
 def unwrapped(function: Any) -> Any:
     """Return what decorators that keep to ``functools.wraps`` were put around."""
     for _ in range(20):
-        if not hasattr(function, "__wrapped__"):
+        inner = attribute(function, "__wrapped__")
+        if inner is None:
             break
-        function = function.__wrapped__
+        function = inner
     return function
 
 

@@ -12,9 +12,9 @@ from pulpo.carry.attach import OF_THE_PROCESS, package_of
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import call_text
 from pulpo.carry.record import Recorder, Statement
-from pulpo.carry.values import keeps_to_itself
+from pulpo.carry.values import attribute, keeps_to_itself
 
-__all__ = ["effects", "relative_paths", "submodules"]
+__all__ = ["effects", "packages_told", "relative_paths", "submodules"]
 
 # What changes a setting, as libraries call it.
 _SETS = re.compile(
@@ -52,6 +52,17 @@ def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str])
                 packages.add(package_of(value, piece.statement))
             elif keeps_to_itself(value):
                 names.add(name)
+    for statement in recorder.statements:
+        decorators = getattr(statement.node, "decorator_list", ())
+        if decorators and statement.index not in carried and _is_newest(statement, recorder):
+            for decorator in decorators:
+                if _puts(decorator, recorder, packages, carried):
+                    name = call_text(decorator).partition("(")[0]
+                    yield (
+                        f"cell {statement.cell} ran @{name} for {statement.binds[0]!r}, and the "
+                        "export does not: to have it there, add the comment '# pulpo: carry' to "
+                        "the line of its def or class"
+                    )
     newest = {one.text: one for one in recorder.statements if not _defines(one)}
     for statement in newest.values():
         if statement.index in carried:
@@ -60,6 +71,18 @@ def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str])
             if told := _told(node, recorder, packages, names):
                 fix = _IN_PYTHON if told.startswith("%") else _MARK_IT
                 yield f"cell {statement.cell} ran {told}, and the export does not: {fix}"
+
+
+def packages_told(texts: Iterable[str], recorder: Recorder) -> set[str]:
+    """Return the packages that warnings of `effects` are about."""
+    found: set[str] = set()
+    for text in texts:
+        if match := re.match(r"cell .+? ran (\w+)", text):
+            names = (match[1], *_changes_inside(match[1], recorder))
+            found.update(_package_of(name, recorder) for name in names)
+            if keeps_to_itself(recorder.namespace.get(match[1])):
+                found.add(type(recorder.namespace[match[1]]).__module__.split(".")[0])
+    return found - {""}
 
 
 def relative_paths(pieces: Iterable[Piece], folder: Path) -> Iterator[str]:
@@ -100,11 +123,11 @@ def submodules(pieces: Iterable[Piece], namespace: Mapping[str, object]) -> Iter
 
 
 def _module_chain(name: str, chain: list[str], value: object) -> Iterator[str]:
-    for attribute in chain:
-        value = getattr(value, attribute, None)
+    for name_there in chain:
+        value = attribute(value, name_there)
         if not isinstance(value, types.ModuleType):
             return
-        name = f"{name}.{attribute}"
+        name = f"{name}.{name_there}"
         yield name
 
 
@@ -155,6 +178,35 @@ def _lines(node: ast.stmt) -> Iterator[ast.stmt]:
         todo += ast.iter_child_nodes(part)
 
 
+# Decorators of libraries that put what they decorate somewhere.
+_PUTS = re.compile(
+    r"(?:listens?|register|subscribe|connect|route|command|callback|hook|receiver)(?:_\w+)?"
+    r"|(?:on|add|before|after)_\w+|\w+_?handler"
+)
+
+
+def _is_newest(statement: Statement, recorder: Recorder) -> bool:
+    return recorder.by_name[statement.binds[0]][-1] is statement
+
+
+def _puts(decorator: ast.expr, recorder: Recorder, packages: set[str], carried: set[int]) -> bool:
+    """Tell whether a decorator registers with something that carried text has."""
+    root = _root(decorator)
+    history = recorder.by_name.get(root, [])
+    if not history:
+        return False
+    if _package_of(root, recorder):
+        node = decorator.func if isinstance(decorator, ast.Call) else decorator
+        called = node.attr if isinstance(node, ast.Attribute) else root
+        return _package_of(root, recorder) in packages and bool(_PUTS.fullmatch(called))
+    value = recorder.namespace.get(root)
+    if isinstance(value, types.FunctionType):
+        return any(
+            _package_of(one, recorder) in packages for one in _changes_inside(root, recorder)
+        )
+    return isinstance(decorator, ast.Call | ast.Attribute) and history[-1].index in carried
+
+
 def _told(node: ast.stmt, recorder: Recorder, packages: set[str], names: set[str]) -> str:
     """Return what a statement did to one of these, in a few words; nothing of its values."""
     value = getattr(node, "value", None)
@@ -162,11 +214,11 @@ def _told(node: ast.stmt, recorder: Recorder, packages: set[str], names: set[str
         magic = _magic(value)
         if magic is not None:
             return magic
-        root, attribute = _root(value.func), value.func.attr
-        if root in names and _SETS.fullmatch(attribute):
+        root, called = _root(value.func), value.func.attr
+        if root in names and _SETS.fullmatch(called):
             return call_text(value)
         process = _package_of(root, recorder) in OF_THE_PROCESS
-        changes = _SETS.fullmatch(attribute) or (process and attribute in _CHANGES)
+        changes = _SETS.fullmatch(called) or (process and called in _CHANGES)
         if changes and _is_of(root, recorder, packages, value.func):
             return call_text(value)
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):

@@ -1,42 +1,29 @@
-"""The ways out: values that are written as they are now, statements carried as they stand."""
+"""A way out: values that are written as they are now."""
 
 from __future__ import annotations
 
 import ast
+import collections
 import datetime
 import decimal
 import fractions
-import io
 import itertools
 import pathlib
 import re
-import tokenize
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pulpo.carry.record import Bound, Recorder, Statement
 from pulpo.carry.secrets import is_secret_name
 from pulpo.carry.values import literal, same, type_name
 
-__all__ = ["Frozen", "is_marked"]
+__all__ = ["Frozen"]
 
-_MARK = re.compile(r"#\s*pulpo:\s*carry\b")
 _TYPED_IN = re.compile(r"\b(?:getpass|environ|getenv|input|keyring)\b")
 _LONGEST = 10_000  # characters
 #: Statements are told apart by their index, and those of a record count from 0.
 _NUMBERS = itertools.count(1)
-
-
-def is_marked(text: str) -> bool:
-    """Tell whether a statement has the comment ``# pulpo: carry``."""
-    if not _MARK.search(text):
-        return False
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    try:
-        return any(one.type == tokenize.COMMENT and _MARK.match(one.string) for one in tokens)
-    except (tokenize.TokenError, SyntaxError):
-        return False
 
 
 class Frozen:
@@ -63,7 +50,32 @@ class Frozen:
         if name not in self._recorder.namespace or self._is_private(name):
             return None
         value = self._recorder.namespace[name]
+        if _unlike(value) or self._sharing(name, value, self._recorder.by_name):
+            return None
         return literal(value, limit=_LONGEST) or _expression(value)
+
+    def broken(self, piece_names: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
+        """Yield the frozen names that share an object with another carried one, and with which.
+
+        Parameters
+        ----------
+        piece_names
+            The names that are carried, each with those that its text reads as it runs.
+        """
+        for name in self._made:
+            value = self._recorder.namespace[name]
+            apart = [one for one, reads in piece_names.items() if name not in reads]
+            if other := self._sharing(name, value, apart):
+                yield name, other
+
+    def _sharing(self, name: str, value: object, names: Iterable[str]) -> str:
+        """Return another name that holds a container of this value, which would be two there."""
+        own = {id(one) for one in _containers(value)}
+        for other in names if own else ():
+            held = self._recorder.namespace.get(other)
+            if other != name and any(id(one) in own for one in _containers(held)):
+                return other
+        return ""
 
     def _is_private(self, name: str) -> bool:
         history = self._recorder.by_name.get(name, [])
@@ -76,13 +88,19 @@ class Frozen:
             return self._made[name]
         if name not in self._recorder.namespace:
             return "it is not defined"
-        value, text = self._recorder.namespace[name], self.text(name)
+        value = self._recorder.namespace[name]
         if self._is_private(name):
             return "it was typed in, or its name says that it is a credential"
+        if unlike := _unlike(value):
+            return unlike
+        text = literal(value, limit=_LONGEST) or _expression(value)
         if text is None:
+            path, part = _in_the_way(value, "")
+            what = repr(part) if type(part) is float else f"a {type_name(part)}"
             return (
-                f"it is a {type_name(value)}, and only text, numbers, dates, paths and containers "
-                f"of them, of at most {_LONGEST:,} characters, are written as literals"
+                f"{name + path if path else 'it'} is {what}, and only text, numbers, dates, paths "
+                f"and containers of them, of at most {_LONGEST:,} characters, are written as "
+                "literals"
             )
         history = self._recorder.by_name.get(name, [])
         node = ast.parse(f"{name} = {text}").body[0]
@@ -99,6 +117,47 @@ class Frozen:
         )
         self._made[name] = made
         return made
+
+
+def _parts(value: object) -> Iterator[object]:
+    """Yield a value and what is in it; of much data only the first."""
+    todo, left = [value], 10_000
+    while todo and left:
+        one = todo.pop()
+        left -= 1
+        yield one
+        if type(one) in (list, tuple, set, collections.deque):
+            todo += itertools.islice(one, left)  # type: ignore[call-overload]
+        elif type(one) is dict:
+            todo += itertools.islice(one.values(), left)
+
+
+def _containers(value: object) -> Iterator[object]:
+    kinds = (list, dict, set, bytearray, collections.deque)
+    return (one for one in _parts(value) if type(one) in kinds)
+
+
+def _unlike(value: object) -> str:
+    """Say why the literal of a value would be something else there, ``""`` if it would not."""
+    places = [id(one) for one in _containers(value)]
+    if len(places) != len(set(places)):
+        return "an object is in it more than once, and of a literal it would be several"
+    if any(type(one) is bytes and b"__main__" in one for one in _parts(value)):
+        return "it holds a pickle of what the notebook defines, which is in another module there"
+    return ""
+
+
+def _in_the_way(value: Any, path: str) -> tuple[str, object]:
+    """Return the part of a value that cannot be written, and where it is: ``"[3]['a']"``."""
+    parts: Iterable[tuple[object, object]] = ()
+    if type(value) in (list, tuple):
+        parts = enumerate(value)
+    elif type(value) is dict:
+        parts = value.items()
+    for key, part in parts if len(path) < 200 else ():
+        if part is not value and _written(part, 20) is None:
+            return _in_the_way(part, f"{path}[{key!r}]")
+    return path, value
 
 
 def _expression(value: object) -> str | None:

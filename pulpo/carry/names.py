@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["MUTATORS", "Names", "names_in_queries", "names_of", "root_name"]
+__all__ = [
+    "MUTATORS",
+    "Names",
+    "names_in_conditions",
+    "names_in_queries",
+    "names_of",
+    "root_name",
+]
 
 # Methods that change what they are called on; the rest are taken to read.
 MUTATORS = frozenset(
@@ -105,6 +112,23 @@ def names_in_queries(node: ast.AST) -> list[str]:
         for text in ast.walk(part)
         if isinstance(text, ast.Constant) and isinstance(text.value, str)
         for name in re.findall(r"@([^\W\d]\w*)", text.value)
+    ]
+
+
+def names_in_conditions(node: ast.AST) -> list[str]:
+    """Return the names in texts such as ``"x > @LIMIT"``, which something may ask a frame later."""
+    own = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
+    own |= {
+        part.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+    }
+    return [
+        name
+        for text in ast.walk(node)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+        for name in re.findall(r"(?<![\w.@])@([^\W\d]\w*)", text.value)
+        if name not in own
     ]
 
 

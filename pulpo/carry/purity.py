@@ -16,9 +16,9 @@ from typing import Any
 
 from pulpo.carry.names import MUTATORS
 from pulpo.carry.record import Recorder
-from pulpo.carry.values import live_kind
+from pulpo.carry.values import attribute, live_kind
 
-__all__ = ["Purity", "Verdict", "call_text"]
+__all__ = ["Purity", "Verdict", "call_text", "reads_the_clock"]
 
 _BUILTINS = frozenset(
     [
@@ -261,6 +261,7 @@ _PLAIN_NODES = (
     ast.expr_context,
     ast.NamedExpr,
 )
+_TAKES_A_TIME = frozenset(("Timestamp", "Period", "DatetimeIndex", "to_datetime", "datetime64"))
 _UNKNOWN = object()
 
 
@@ -288,6 +289,15 @@ def call_text(node: ast.AST | None) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+def reads_the_clock(function: object, call: ast.Call) -> bool:
+    """Tell whether a call is ``pd.Timestamp("now")`` or its like."""
+    if str(attribute(function, "__name__", "")) not in _TAKES_A_TIME:
+        return False
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    texts = [one.value for one in given if isinstance(one, ast.Constant)]
+    return any(isinstance(text, str) and text.casefold() in ("now", "today") for text in texts)
+
+
 class Purity:
     """Judges expressions against the live namespace."""
 
@@ -312,6 +322,10 @@ class Purity:
         verdict.impure = self._impure(node, frozenset(), verdict, defining)
         return verdict
 
+    def variable(self, node: ast.AST) -> str | None:
+        """Return the environment variable that an expression reads, None if it reads none."""
+        return self._variable(node, frozenset())
+
     def value_of(self, node: ast.AST, own: Iterable[str] = ()) -> object:
         """Return the live object that a name or a chain such as ``os.path.join`` stands for."""
         if isinstance(node, ast.Name):
@@ -323,7 +337,7 @@ class Purity:
         if isinstance(node, ast.Attribute):
             base = self.value_of(node.value, own)
             if isinstance(base, types.ModuleType | type):
-                return getattr(base, node.attr, _UNKNOWN)
+                return attribute(base, node.attr, _UNKNOWN)
         return _UNKNOWN
 
     def _impure(
@@ -366,7 +380,7 @@ class Purity:
     ) -> ast.AST | None:
         base = self.value_of(node.value, own)
         if isinstance(base, types.ModuleType):
-            value = getattr(base, node.attr, None)
+            value = attribute(base, node.attr)
             fixed = isinstance(
                 value,
                 bool | int | float | str | bytes | tuple | type | types.ModuleType | enum.Enum,
@@ -385,6 +399,8 @@ class Purity:
         if variable:
             verdict.variables.append(variable)
             return self._first(node.args[1:], own, verdict, defining)
+        if reads_the_clock(self.value_of(node.func, own), node):
+            return node
         if not self._callable(node.func, own, verdict, defining):
             return node
         # `defining` says nothing of the arguments: make(connect()) makes a function too.
@@ -410,15 +426,15 @@ class Purity:
     def _known(
         self, value: object, node: ast.expr, own: frozenset[str], verdict: Verdict, defining: bool
     ) -> bool:
-        name = getattr(value, "__name__", "")
+        name = str(attribute(value, "__name__", ""))
         if getattr(builtins, name, None) is value:
             return name in _BUILTINS or (isinstance(value, type) and name in vars(builtins))
         try:
             if value in self._table:
                 return True
-        except TypeError:  # not hashable
+        except Exception:  # not hashable, or by the user's own way
             return False
-        root = str(getattr(value, "__module__", "")).split(".")[0]
+        root = str(attribute(value, "__module__", "")).split(".")[0]
         if _PURE_ROOTS.get(root) == name:
             return True
         if isinstance(node, ast.Attribute):
@@ -471,8 +487,8 @@ class Purity:
     def _is_harmless(self, decorator: ast.expr) -> bool:
         node = decorator.func if isinstance(decorator, ast.Call) else decorator
         value = self.value_of(node)
-        return getattr(value, "__module__", "") in ("functools", "contextlib") or (
-            str(getattr(value, "__module__", "")).split(".")[0] == "pulpo"
+        return attribute(value, "__module__", "") in ("functools", "contextlib") or (
+            str(attribute(value, "__module__", "")).split(".")[0] == "pulpo"
         )
 
     def _builds_purely(self, kind: type) -> bool:
@@ -518,6 +534,8 @@ class Purity:
             inner = node.func.value.func
             if isinstance(inner, ast.Name) and inner.id == "super":
                 return True
+        if reads_the_clock(self.value_of(node.func, own), node):
+            return False
         verdict = Verdict()
         if isinstance(node.func, ast.Attribute) and self.value_of(node.func, own) is _UNKNOWN:
             # Its owner is judged by itself: the walk meets every call.

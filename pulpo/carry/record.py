@@ -13,6 +13,7 @@ from typing import Any, NewType
 
 from pulpo.carry.loaded import Loaded
 from pulpo.carry.names import Names, names_of, root_name
+from pulpo.carry.process import Started
 from pulpo.carry.text import split
 
 __all__ = ["Bound", "Recorder", "Statement"]
@@ -114,6 +115,7 @@ class Recorder:
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
         self.loaded = Loaded()
+        self.started = Started()
         self.forget()
 
     def forget(self) -> None:
@@ -161,7 +163,7 @@ class Recorder:
             if isinstance(value, list)
             else value
             for name, value in vars(self).items()
-            if name not in ("namespace", "loaded")
+            if name not in ("namespace", "loaded", "started")
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:

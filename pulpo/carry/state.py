@@ -14,18 +14,41 @@ from typing import Any, Literal
 
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.record import Recorder, Statement
-from pulpo.carry.values import DIGEST
+from pulpo.carry.values import DIGEST, attribute
 
 __all__ = ["KEPT", "Kept", "kept_by", "late_future", "stale_caches"]
 
 #: Defines ``kept``, here and in a fresh process: digests of what a value is, by what it calls its
 #: parts. ``home`` is the name of the module that the text is, here ``"__main__"``.
 KEPT = f"""{DIGEST}
+import collections
+import copyreg
 import dis
+import enum
+import functools
+import re
 import types
 
+try:
+    import _abc as abstract
+except ImportError:
+    abstract = None
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
+LISTS = (list, tuple, set, frozenset, collections.deque)
+DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
+PARTS = {{*PLAIN, *LISTS, *DICTS, re.Pattern, functools.partial}}
 MUCH = 10000
+
+# What their repr tells in full.
+REPR = re.compile(
+    r"itertools[.]count|datetime[.].*|decimal[.]Decimal|fractions[.]Fraction|uuid[.]UUID"
+    r"|pandas[.](?:.*[.])?(?:Timestamp|Timedelta|DateOffset|CategoricalDtype|Interval)"
+)
+
+@functools.cache
+def is_told_by_repr(kind):
+    return bool(REPR.fullmatch(f"{{kind.__module__}}.{{kind.__name__}}"))
 
 # How a module's functions are called depends on whether its import stands in the same file.
 SAME = {{"LOAD_METHOD": "LOAD_ATTR"}}
@@ -42,6 +65,8 @@ def code_of(code):
 def unwrapped(one):
     while isinstance(one, (staticmethod, classmethod)):
         one = one.__func__
+    if isinstance(one, functools.singledispatchmethod):
+        return one.dispatcher
     return one.fget if isinstance(one, property) else one
 
 def told(one, home, depth=6, left=None):
@@ -56,19 +81,27 @@ def told(one, home, depth=6, left=None):
     if isinstance(one, types.FunctionType):
         kinds = getattr(one, "registry", None)  # of functools.singledispatch
         kinds = kinds if isinstance(kinds, types.MappingProxyType) else ()
+        own = one.__globals__.get("__name__") == home
+        taken = {{**defaults_of(one), **closure_of(one)}} if own else {{}}
         return "function " + code_of(one.__code__) + "".join(
             sorted(kind.__qualname__ for kind in kinds)
-        )
+        ) + (told(taken, home, depth - 1, left) if taken and depth else "")
     if isinstance(one, types.ModuleType):
         return "module " + one.__name__
     if isinstance(one, type):
         return "class " + one.__qualname__
     if not depth:
         return "…"
-    if type(one) in (list, tuple, set, frozenset, dict):
+    if type(one) is re.Pattern:
+        return "pattern " + repr((one.pattern, one.flags))
+    if type(one) is functools.partial:
+        one = ("partial", one.func, one.args, one.keywords)
+    if is_told_by_repr(type(one)):
+        return type(one).__name__ + " " + repr(one)
+    if type(one) in LISTS or type(one) in DICTS:
         if len(one) > MUCH:
             return f"{{type(one).__name__}} of {{len(one)}}"
-        if type(one) is dict:
+        if type(one) in DICTS:
             parts = [told(k, home, depth - 1, left) + ":" + told(v, home, depth - 1, left)
                      for k, v in list(one.items())]
         else:
@@ -76,9 +109,61 @@ def told(one, home, depth=6, left=None):
         if isinstance(one, (set, frozenset)):
             parts.sort()
         return type(one).__name__ + " " + ",".join(parts)
-    if type(one).__module__ == home and hasattr(one, "__dict__"):
-        return type(one).__qualname__ + " " + told(dict(vars(one)), home, depth - 1, left)
+    if type(one).__module__ == home:
+        if isinstance(one, enum.Enum):
+            return "member " + repr(one.name)
+        inside = [attributes(one)]
+        inside += [kind(kind.__iter__(one)) for kind in (list, tuple) if isinstance(one, kind)]
+        inside += [dict(dict.items(one))] if isinstance(one, dict) else []
+        return type(one).__qualname__ + " " + told(inside, home, depth - 1, left)
     return type(one).__qualname__
+
+def attributes(one):
+    try:
+        return dict(object.__getattribute__(one, "__dict__"))
+    except AttributeError:
+        return {{}}
+
+def closure_of(function):
+    found = {{}}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not set yet
+            pass
+    return found
+
+OWN = {{"builtins", "functools", "typing", "types", "collections"}}
+NO_SIZES = (type, types.ModuleType)
+
+def sizes(one, home, path=""):
+    \"\"\"Return how much is in what a library's object holds: routes, commands, tables.\"\"\"
+    if type(one).__module__ in OWN or type(one).__module__ == home or isinstance(one, NO_SIZES):
+        return {{}}
+    kinds = (list, dict, set, collections.deque)
+    return {{
+        f"{{path}}.{{name}}" if path else name: f"size {{len(part)}}"
+        for name, part in attributes(one).items()
+        if isinstance(part, kinds) and not re.search("cache|memo", name)
+    }}
+
+def registered(one, home):
+    \"\"\"Return what was registered for a class outside of it.\"\"\"
+    found = {{}}
+    if abstract is not None and "_abc_impl" in vars(one):
+        kinds = [kind for each in abstract._get_dump(one)[0] if (kind := each()) is not None]
+        if kinds:
+            found["register"] = digest(sorted(kind.__qualname__ for kind in kinds))
+    if one in copyreg.dispatch_table:
+        found["copyreg.pickle"] = digest(told(copyreg.dispatch_table[one], home))
+    return found
+
+def defaults_of(function):
+    \"\"\"Return the defaults of a function by the names of its parameters.\"\"\"
+    code, values = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount]
+    found = dict(zip(names[len(names) - len(values) :], values))
+    return {{**found, **(function.__kwdefaults__ or {{}})}}
 
 def kept(value, home):
     if isinstance(value, types.ModuleType):  # of random numbers
@@ -87,14 +172,26 @@ def kept(value, home):
         state = value.getstate() if hasattr(value, "getstate") else value.get_state()
         return {{"": digest(pickle.dumps(state))}}
     if isinstance(value, type):
-        return {{
+        if value.__module__ != home:
+            return {{}}
+        found = {{
             name: digest(told(part, home))
             for name, part in list(vars(value).items())
-            if value.__module__ == home and is_part(name, part)
+            if is_part(name, part) and not (isinstance(value, enum.EnumMeta) and name[0] == "_")
         }}
+        if isinstance(value, enum.EnumMeta):
+            members = list(value.__members__.items())
+            found[""] = digest([(name, told(one.value, home)) for name, one in members])
+        fields = vars(value).get("__pydantic_fields__") or vars(value).get("model_fields")
+        for name, field in fields.items() if isinstance(fields, dict) else ():
+            found.setdefault(name, digest(told(field.default, home)))
+        for name, part in list(vars(value).items()):
+            if name[0] != "_" and name not in found:
+                found.update(sizes(part, home, name))
+        return {{**found, **registered(value, home)}}
     found = {{}}
     if not isinstance(value, types.FunctionType) and type(value).__module__ != home:
-        return {{"": digest(told(value, home))}}
+        return {{"": digest(told(value, home)), **sizes(value, home)}}
     seen = []
 
     def look(one, path):
@@ -104,16 +201,17 @@ def kept(value, home):
         own = True
         if isinstance(one, types.FunctionType):
             own = one.__globals__.get("__name__") == home  # a library's wrapper counts for itself
-            inside = dict(vars(one))
-            for name, cell in zip(one.__code__.co_freevars, one.__closure__ or ()):
-                try:
-                    inside[name] = cell.cell_contents
-                except ValueError:  # not set yet
-                    pass
+            inside = {{**vars(one), **closure_of(one)}}
+            kinds = vars(one).get("registry")
+            if not own and isinstance(kinds, types.MappingProxyType):  # of singledispatch
+                pairs = sorted((kind.__qualname__, told(f, home)) for kind, f in kinds.items())
+                found[f"{{path}}.registry" if path else "registry"] = digest(pairs)
             if not path:
                 found["()"] = code_of(one.__code__)
+            for name, held in defaults_of(one).items() if own else ():
+                found[f"{{path}}.{{name}}" if path else name] = digest(told(held, home))
         elif type(one).__module__ == home:
-            inside = dict(getattr(one, "__dict__", {{}}))
+            inside = attributes(one)
         else:
             return
         for name, held in inside.items():
@@ -132,7 +230,7 @@ def is_part(name, part):
     if isinstance(part, types.FunctionType):
         return True
     dunder = name.startswith("__") and name.endswith("__")
-    return not dunder and type(part) in (*PLAIN, list, tuple, set, frozenset, dict)
+    return not dunder and (type(part) in PARTS or is_told_by_repr(type(part)))
 
 def kept_module(module):
     home, found = module.__name__, {{}}
@@ -170,8 +268,10 @@ class Kept:
 
     def warnings(self, name: str, there: Mapping[str, str]) -> Iterator[str]:
         """Say what differs from what a fresh process has."""
-        other = [key for key, digest in self.digests.items() if there.get(key) != digest]
-        other += [key for key in there if key not in self.digests]
+        keys = dict.fromkeys((*self.digests, *there))
+        other = [key for key in keys if self.digests.get(key) != there.get(key)]
+        # Libraries make some containers when they are first asked for.
+        other = [key for key in other if not _is_made_late(self.digests.get(key), there.get(key))]
         parts = " and ".join(repr(f"{name}.{key}" if key else name) for key in sorted(other)[:3])
         if not other:
             return
@@ -193,13 +293,21 @@ class Kept:
                 f"what the text gives; run cell {self.cell} again to see that here"
             )
         else:
-            parts = repr(name) if "()" in other else parts
+            other, parts = ([name], repr(name)) if "()" in other else (other, parts)
             more = f" (nor are {len(other) - 3} more)" if len(other) > 3 else ""
             yield (
                 f"{parts} {'is' if len(other) == 1 else 'are'} not in the export what is here"
                 f"{more}: something changed it that is not carried. The comment '# pulpo: carry' "
                 "carries a line, and running the cells again, from the top, shows what is missing"
             )
+
+
+_NAMED = re.compile(r"'(\w+)[.']|(?:^|\bran )(\w+)\.")
+
+
+def _is_made_late(here: str | None, there: str | None) -> bool:
+    size = here if there is None else there if here is None else None
+    return size is not None and size.startswith("size ")
 
 
 def kept_by(
@@ -215,9 +323,10 @@ def kept_by(
         Warnings that there are already: what they name is left out.
     """
     found: dict[str, Kept] = {}
+    beside = frozenset(modules)
     scope = _scope()
     home = recorder.namespace.get("__name__", "__main__")
-    known = {name for text in told for name in re.findall(r"'(\w+)[.']|^(\w+)\.", text)}
+    known = {name for text in told for name in re.findall(_NAMED, text)}
     words = {name for pair in known for name in pair}
     for piece, names in _newest(pieces):
         with suppress(Exception):  # a user's object may fail when it is looked at
@@ -225,7 +334,17 @@ def kept_by(
                 digests = scope["kept"](value, home)
                 if digests and name not in words:
                     found[name] = Kept(cell=piece.statement.cell, digests=digests, how=how)
-    for name in modules:
+        for name in names if piece.kind is Kind.IMPORT else ():
+            value = recorder.namespace.get(name)
+            if name in words or attribute(value, "__module__", "") in beside:
+                continue
+            if isinstance(value, types.ModuleType) and value.__name__ in beside:
+                continue  # which are looked at as a whole
+            for chain, function in _patched(name, value, recorder.namespace):
+                if chain.rpartition(".")[2] not in words:
+                    digests = scope["kept"](function, home)
+                    found[chain] = Kept(cell=piece.statement.cell, digests=digests)
+    for name in sorted(beside):
         with suppress(Exception):
             digests = scope["kept_module"](sys.modules[name])
             edited = recorder.loaded.is_edited(name)
@@ -272,6 +391,28 @@ def _holders(
         yield name, value, "called" if is_called else "held"
 
 
+def _patched(
+    name: str, value: object, namespace: dict[str, Any]
+) -> Iterator[tuple[str, types.FunctionType]]:
+    """Yield the notebook's functions that something has put into a module or a library's class."""
+    if not isinstance(value, types.ModuleType | type) or value is object:
+        return
+    if isinstance(value, type) and value.__module__ in ("builtins", namespace.get("__name__")):
+        return
+    todo = [(f"{name}.{each}", part) for each, part in list(vars(value).items())]
+    for chain, part in todo:
+        part = part.fget if type(part) is property else part
+        if type(part) is types.FunctionType and part.__globals__ is namespace:
+            yield chain, part
+        elif (
+            isinstance(part, type)
+            and isinstance(value, types.ModuleType)
+            and part.__module__ != "builtins"
+            and chain.count(".") == 1
+        ):
+            todo += [(f"{chain}.{each}", one) for each, one in list(vars(part).items())]
+
+
 def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object, _How]]:
     """Yield the module in ``np.random.seed(…)``."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -279,9 +420,9 @@ def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object, _
         root, *rest = chain.split(".")
         value = recorder.namespace.get(root)
         for part in rest:
-            value = getattr(value, part, None)
+            value = attribute(value, part)
         modules = ("random", "numpy.random")
-        if node.func.attr == "seed" and getattr(value, "__name__", "") in modules:
+        if node.func.attr == "seed" and attribute(value, "__name__", "") in modules:
             yield chain, value, "seeded"
 
 
@@ -290,16 +431,23 @@ def stale_caches(recorder: Recorder, pieces: Iterable[Piece]) -> Iterator[str]:
     for piece in pieces:
         for name in piece.statement.binds:
             function: Any = recorder.namespace.get(name)
-            if not callable(getattr(function, "cache_info", None)):
+            if not callable(attribute(function, "cache_info")):
                 continue
             other = _newer(piece, recorder)
-            size = getattr(function.cache_info(), "currsize", 0)
+            size = attribute(_called(function.cache_info), "currsize", 0)
             if other is not None and size:
                 yield (
                     f"{name!r} may remember results from before {other.binds[0]!r} was defined "
                     f"again (cell {other.cell}), which the export does not: {name}.cache_clear() "
                     "shows the same here"
                 )
+
+
+def _called(method: Any) -> object:
+    try:
+        return method()
+    except Exception:  # another thing of that name
+        return None
 
 
 def _newer(piece: Piece, recorder: Recorder) -> Statement | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-__all__ = ["join", "rename_function", "split", "strip_decorators", "trim_import"]
+__all__ = ["is_marked", "join", "rename_function", "split", "strip_decorators", "trim_import"]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Position = tuple[int, int]
+_MARK = re.compile(r"#\s*pulpo:\s*carry\b")
 _DEFINITION = re.compile(r"^(?:@|class\s|def\s|async\s+def\s)", re.MULTILINE)
 
 
@@ -44,7 +47,31 @@ def split(source: str) -> list[tuple[ast.stmt, str]]:
         if place + 1 == len(nodes):
             text = _closed_up(text, lasts[place] - starts[place])
         found.append((node, text.strip("\n")))
+    if "pulpo:" in source:
+        _mark_whole_lines(found, firsts, lasts)
     return found
+
+
+def is_marked(text: str) -> bool:
+    """Tell whether a statement is to be carried as it stands: ``# pulpo: carry``."""
+    if not _MARK.search(text):
+        return False
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    try:
+        return any(one.type == tokenize.COMMENT and _MARK.match(one.string) for one in tokens)
+    except (tokenize.TokenError, SyntaxError):
+        return False
+
+
+def _mark_whole_lines(
+    found: list[tuple[ast.stmt, str]], firsts: list[int], lasts: list[int]
+) -> None:
+    """Give the mark behind ``a = 1; b = 2  # pulpo: carry`` to all statements of the line."""
+    for place in range(len(found) - 2, -1, -1):
+        node, text = found[place]
+        joined = lasts[place] == firsts[place + 1]
+        if joined and is_marked(found[place + 1][1]) and not is_marked(text):
+            found[place] = (node, f"{text}  # pulpo: carry")
 
 
 def _closed_up(text: str, length: int) -> str:

@@ -16,7 +16,9 @@ from typing import Any
 
 __all__ = [
     "DIGEST",
+    "attribute",
     "digest",
+    "error_of",
     "in_memory",
     "is_definition",
     "keeps_to_itself",
@@ -65,6 +67,26 @@ _FRESH = frozenset(["threading", "_thread", "asyncio", "logging", "contextvars",
 _OPAQUE = frozenset(["object", "TypeAdapter", "Struct", "itemgetter", "attrgetter", "methodcaller"])
 
 
+def attribute(value: object, name: str, default: Any = None) -> Any:
+    """Return an attribute of a user's object, whose ``__getattr__`` may raise anything.
+
+    ``def __getattr__(self, key): return self[key]`` raises KeyError, which getattr lets through.
+    """
+    try:
+        return getattr(value, name, default)
+    except Exception:
+        return default
+
+
+def error_of(value: object) -> str:
+    """Return the error that an object raises when its class is asked for, ``""`` if it does not."""
+    try:
+        isinstance(value, types.GeneratorType)
+    except Exception as error:
+        return type(error).__name__
+    return ""
+
+
 def keeps_to_itself(value: object) -> bool:
     """Tell whether a value has settings that no text shows and that nothing compares: a logger."""
     package = type(value).__module__.split(".")[0]
@@ -87,7 +109,7 @@ def is_definition(value: object) -> bool:
     """Tell whether a value is a function, class or what stands for one."""
     return isinstance(
         value, type | types.FunctionType | types.BuiltinFunctionType | functools.partial
-    ) or (callable(value) and hasattr(value, "__wrapped__"))
+    ) or (callable(value) and attribute(value, "__wrapped__") is not None)
 
 
 def in_memory(value: object) -> str | None:
@@ -95,7 +117,7 @@ def in_memory(value: object) -> str | None:
     kind = type(value)
     if kind.__module__ == "builtins" or not _IN_MEMORY & {one.__name__ for one in kind.__mro__}:
         return None
-    shape = getattr(value, "shape", None)
+    shape = attribute(value, "shape")
     size = f", {shape[0]:,} rows" if isinstance(shape, tuple) and shape else ""
     word = "a DataFrame" if "Frame" in kind.__name__ else "data"
     return f"{word} held in memory ({_full_name(kind)}{size})"
@@ -205,7 +227,7 @@ def same(left: object, right: object, seen: frozenset[tuple[int, int]] = frozens
             return bool(compare(left, right, seen))
     if type(left).__module__.split(".")[0] in _FRESH or type(left).__name__ in _OPAQUE:
         return True
-    if type(left).__module__ == "__main__" and hasattr(left, "__dict__"):
+    if type(left).__module__ == "__main__" and attribute(left, "__dict__") is not None:
         return _same_fields(left, right, seen)  # the user's __eq__ may look at one field only
     return _same_by_eq(left, right) or _same_fields(left, right, seen)
 
@@ -235,7 +257,7 @@ def _same_items(left: Any, right: Any, seen: _Seen) -> bool:
 
 def _same_mapping(left: Any, right: Any, seen: _Seen) -> bool:
     return _same_items(list(left.items()), list(right.items()), seen) and (
-        getattr(left, "default_factory", None) is getattr(right, "default_factory", None)
+        attribute(left, "default_factory") is attribute(right, "default_factory")
     )
 
 
@@ -299,9 +321,9 @@ def _same_class(left: type, right: type) -> bool:
     if issubclass(left, enum.Enum) and issubclass(right, enum.Enum):
         values = [[(one.name, repr(one.value)) for one in kind] for kind in (left, right)]
         return values[0] == values[1]
-    if repr(getattr(left, "__annotations__", None)) != repr(
-        getattr(right, "__annotations__", None)
-    ) or getattr(left, "_fields", None) != getattr(right, "_fields", None):
+    if repr(attribute(left, "__annotations__")) != repr(
+        attribute(right, "__annotations__")
+    ) or attribute(left, "_fields") != attribute(right, "_fields"):
         return False
     one, other = _methods(left), _methods(right)
     if one.keys() != other.keys() or not all(same_code(one[n], other[n]) for n in one):
@@ -321,8 +343,8 @@ def _methods(kind: type) -> dict[str, types.CodeType]:
     """Return the code of what a class defines itself, in the order of its text."""
     found = {}
     for name, value in vars(kind).items():
-        value = getattr(value, "fget", None) or getattr(value, "func", value)
-        value = getattr(value, "__func__", value)
+        value = attribute(value, "fget") or attribute(value, "func", value)
+        value = attribute(value, "__func__", value)
         if isinstance(value, types.FunctionType) and value.__module__ == kind.__module__:
             found[name] = value.__code__
     return found
@@ -346,14 +368,12 @@ def _same_enum(left: Any, right: Any, seen: _Seen) -> bool:
 def _same_fields(left: Any, right: Any, seen: _Seen) -> bool:
     if dataclasses.is_dataclass(left):
         names = [field.name for field in dataclasses.fields(left)]
-        return all(
-            same(getattr(left, name, None), getattr(right, name, None), seen) for name in names
-        )
+        return all(same(attribute(left, name), attribute(right, name), seen) for name in names)
     slots = [name for kind in type(left).__mro__ for name in _slots(kind)]
-    if not hasattr(left, "__dict__") and not slots:
+    if attribute(left, "__dict__") is None and not slots:
         return False
     return all(
-        same(getattr(left, name, None), getattr(right, name, None), seen)
+        same(attribute(left, name), attribute(right, name), seen)
         for name in ("__dict__", *slots)
         if name != "__weakref__"
     )

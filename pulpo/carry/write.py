@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
+import inspect
 import json
 import keyword
+import os
 import re
 import subprocess
 import symtable
 import sys
 import tempfile
+import time
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pulpo.carry.closure import Closure
-from pulpo.carry.effects import effects, relative_paths, submodules
+from pulpo.carry.closure import Closure, imported_in_blocks
+from pulpo.carry.constants import WRITE_IT
+from pulpo.carry.effects import effects, packages_told, relative_paths, submodules
 from pulpo.carry.modules import Modules
 from pulpo.carry.pieces import Kind, Piece, ordered
+from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets, is_secret_name
+from pulpo.carry.settings import Settings, environment, seeds, settings_of
 from pulpo.carry.state import KEPT, Kept, kept_by, late_future, stale_caches
 from pulpo.carry.text import join, rename_function, trim_import
 from pulpo.carry.values import digest
@@ -58,6 +66,10 @@ class Carried:
         What constants with plain data are here, by name; see `verify`.
     kept
         What names hold here, by name; see `verify`.
+    settings
+        What settings of the process are here; see `verify`.
+    twice
+        Whether the text makes something of sets, whose order differs from process to process.
     """
 
     text: str
@@ -69,6 +81,8 @@ class Carried:
     beside: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
+    settings: Settings | None = None
+    twice: bool = False
 
 
 def carry(
@@ -167,6 +181,8 @@ def verify(
     modules: Iterable[str] = (),
     digests: Mapping[str, str] = types.MappingProxyType({}),
     kept: Mapping[str, Kept] = types.MappingProxyType({}),
+    settings: Settings | None = None,
+    twice: bool = False,
     timeout: float = 120,
 ) -> tuple[str, ...]:
     """Import a text in a fresh process that knows nothing of this session.
@@ -183,6 +199,10 @@ def verify(
         What constants have to be then, as `Carried.digests`.
     kept
         What names hold here, as `Carried.kept`.
+    settings
+        What settings of the process are here, as `Carried.settings`.
+    twice
+        Whether two processes with other hashes have to agree, as `Carried.twice`.
     timeout
         Seconds that the import may take.
 
@@ -196,65 +216,172 @@ def verify(
     CarryError
         With the last line of the traceback.
     """
+    modules = tuple(modules)
     code = "".join(f"\noperations.{module}" for module in modules)
-    code += f"{KEPT}{_TELL.format(digests=dict(digests), kept=list(kept))}"
-    said = _said(_tried(text, code, root, timeout), modules)
-    if said["other"]:
-        name = said["other"][0]
-        freeze = f" Or export its value of now, with --freeze {name}."
-        raise CarryError(
-            f"cannot carry {name!r}: its line gives something else in every process, as the order "
-            "of a set does, and hash().",
-            fix="Write its value as a literal, or sort it."
-            + ("" if is_secret_name(name) else freeze),
+    code += _TELL.format(digests=dict(digests), kept=list(kept))
+    if settings is not None and settings.changed:
+        imports = "".join(
+            f"with suppress(ImportError): import {name}\n" for name in settings.imports
         )
-    return tuple(
-        text
-        for name, here in kept.items()
-        if (there := said["kept"][name]) is not None
-        for text in here.warnings(name.rstrip(":"), there)
-    )
+        code += f"{imports}{inspect.getsource(settings_here)}"
+        code += f"say(answer | {{'settings': settings({settings.loggers!r})}})\n"
+    asked = functools.partial(_asked, text, code, root, timeout, modules)
+    seeds = [_seed(), _seed()]
+    said = asked(seeds if twice else seeds[:1])
+    others = sorted({name for one in said for name in one["other"]})
+    differing = {name: found for name in kept if (found := _differing(kept[name], name, said))}
+    of_process = () if settings is None else settings.warnings(said[0].get("settings", {}))
+    if not others and not differing:
+        return tuple(of_process)
+    if not twice:  # say why
+        said += asked(seeds[1:])
+    names = (*others, *differing)
+    varying = [name for name in names if _part(name, said[0]) != _part(name, said[1])]
+    [again] = asked(seeds[:1]) if varying else said[:1]
+    of_hashes = {name for name in varying if _part(name, again) == _part(name, said[0])}
+    for name in others:
+        raise _refused(name, varies=name in varying, of_hashes=name in of_hashes)
+    for name in differing:
+        if name in of_hashes:
+            keys = _varying_keys(*(one["kept"][name] or {} for one in said[:2]))
+            why = f"{keys} something else in every process, as the order of a set is, and hash()"
+            if not name.endswith(":"):
+                fix = "Sort it where it is made: sorted(…)."
+                raise CarryError(f"cannot carry {name!r}: {why}.", fix=fix)
+            differing[name] = [f"of the module {name[:-1]!r} {why}"]
+        elif name in varying and kept[name].how in ("called", "held"):
+            keys = _varying_keys(*(one["kept"][name] or {} for one in said[:2]))
+            differing[name] = [
+                f"of {name!r} {keys} something else each time that it is made, as the time is: "
+                "compute it inside the operation, or write its value"
+            ]
+    return (*(text for found in differing.values() for text in found), *of_process)
 
 
-def _tried(
-    text: str, code: str, root: Path | None, timeout: float
-) -> subprocess.CompletedProcess[str]:
-    """Import a text as ``operations`` in a fresh process, which then runs ``code``."""
-    with tempfile.TemporaryDirectory(prefix="pulpo-verify-") as folder:
+def _varying_keys(one: Mapping[str, str], other: Mapping[str, str]) -> str:
+    keys = [key for key in sorted({*one, *other}) if one.get(key) != other.get(key)]
+    named = " and ".join(repr(key) for key in keys[:3] if key)
+    if not named:
+        return "it is"
+    return f"its {named} {'is' if len(keys) == 1 else 'are'}"
+
+
+def _differing(here: Kept, name: str, said: list[Any]) -> list[str]:
+    for one in said:
+        there = one["kept"][name]
+        if there is not None and (found := list(here.warnings(name.rstrip(":"), there))):
+            return found
+    return []
+
+
+def _part(name: str, said: Any) -> Any:
+    """Return what a process said of one name."""
+    return said["other"].get(name), (said["kept"].get(name) or {})
+
+
+def _refused(name: str, *, varies: bool, of_hashes: bool) -> CarryError:
+    fix = "Write its value as a literal, or sort it."
+    if of_hashes:
+        why = "gives something else in every process, as the order of a set does, and hash()"
+    elif varies:
+        why = "gives something else each time it runs"
+        fix = WRITE_IT
+    else:
+        why = (
+            "gives something else in a process that runs only the export, where __name__ is "
+            "another, and what other cells did is not done"
+        )
+        fix = "Write the value that the export shall have as a literal."
+    if not is_secret_name(name):
+        fix += f" Or export its value of now, with --freeze {name}."
+    return CarryError(f"cannot carry {name!r}: its line {why}.", fix=fix)
+
+
+def _seed() -> int:
+    """Return a seed for the hashes of texts; not from `random`, whose numbers are the user's."""
+    return int.from_bytes(os.urandom(4), "little")
+
+
+def _asked(
+    text: str,
+    code: str,
+    root: Path | None,
+    timeout: float,
+    modules: tuple[str, ...],
+    seeds: Iterable[int],
+) -> list[Any]:
+    """Import a text as ``operations`` in fresh processes at once, and return what they say.
+
+    Each has its seed for the hashes of texts, by which the order of sets differs.
+    """
+    with tempfile.TemporaryDirectory(prefix="pulpo-verify-") as folder, ExitStack() as open_files:
         file = Path(folder) / "operations.py"
         file.write_text(text, encoding="utf-8")
         paths = [folder, *([str(root)] if root is not None else [])]
-        code = f"import sys; sys.path[:0] = {paths!r}; import operations{code}"
-        check = Path(folder) / "_pulpo_verify.py"  # a command line holds too little
-        check.write_text(code, encoding="utf-8")
-        try:
-            return subprocess.run(
-                [sys.executable, "-I", "-B", str(check)],
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
+        tries = []
+        for number, seed in enumerate(seeds):
+            answer = Path(folder) / f"_pulpo_said_{number}.json"
+            check = Path(folder) / f"_pulpo_verify_{number}.py"  # a command line holds too little
+            start = _START.format(paths=paths, answer=str(answer))
+            check.write_text(f"{start}{KEPT}\nimport operations{code}", encoding="utf-8")
+            errors = open_files.enter_context((Path(folder) / f"_errors_{number}").open("w+b"))
+            process = subprocess.Popen(
+                # As -I is, but for the seed.
+                [sys.executable, "-s", "-P", "-B", str(check)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
                 cwd=folder,
+                env={
+                    **{key: one for key, one in os.environ.items() if key[:6] != "PYTHON"},
+                    "PYTHONHASHSEED": str(seed),
+                },
             )
+            tries.append((process, answer, errors))
+        until = time.monotonic() + timeout
+        try:
+            for process, _, _ in tries:
+                process.wait(timeout=max(0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise CarryError(
                 f"the carried text took more than {timeout:g} seconds to import. Move what takes "
                 "that long into an operation."
             ) from None
+        finally:
+            for process, _, _ in tries:
+                process.kill()
+                process.wait()
+        found = []
+        for process, answer, errors in tries:
+            errors.seek(0)
+            said = errors.read().decode("utf-8", "replace")
+            there = answer.read_text("utf-8") if answer.exists() else ""
+            found.append(_said(process.returncode, there, said, modules))
+        return found
 
 
-_TOLD = '{"other": '
-#: What a fresh process says of what it has, on a line that begins with `_TOLD`.
+#: What runs before the text does: whatever that changes in modules, the answer goes its way.
+_START = """
+from __future__ import annotations
+import json, sys
+from contextlib import suppress
+from typing import Any
+sys.path[:0] = {paths!r}
+
+def say(said, dumps=json.dumps, open=open):
+    with open({answer!r}, "w", encoding="utf-8") as file:
+        file.write(dumps(said))
+
+"""
+#: What a fresh process says of what it has.
 _TELL = """
-import json
 
 def in_it(chain):
     value = operations
     for part in chain.split("."):
         value = getattr(value, part, None)
-    return value
+    return value.fget if isinstance(value, property) else value
 
-other = [name for name, here in {digests!r}.items() if digest(in_it(name)) != here]
 def kept_there(name):
     try:
         if name.endswith(":"):
@@ -263,24 +390,23 @@ def kept_there(name):
     except Exception:  # an object that does not like to be looked at; a module that nobody imported
         return None
 
-keeps = {{name: kept_there(name) for name in {kept!r}}}
-print()
-print(json.dumps({{"other": other, "kept": keeps}}))
+there = {{name: digest(in_it(name)) for name in {digests!r}}}
+other = {{name: there[name] for name, here in {digests!r}.items() if there[name] != here}}
+answer = {{"other": other, "kept": {{name: kept_there(name) for name in {kept!r}}}}}
+say(answer)
 """
 
 
-def _said(done: subprocess.CompletedProcess[str], modules: Iterable[str]) -> Any:
+def _said(status: int, answer: str, errors: str, modules: Iterable[str]) -> Any:
     """Return what a fresh process said; raise when it could not import the text."""
-    if done.returncode == 0:
-        lines = done.stdout.splitlines()  # the text may print, also when the process ends
-        for line in reversed(lines):
-            if line.startswith(_TOLD):
-                return json.loads(line)
+    if answer:
+        return json.JSONDecoder().decode(answer)  # not loads, which a cell may have patched
+    if status == 0:
         raise CarryError(
             "the carried text ends the process that imports it.",
             fix="Leave out the line, or the import, that calls sys.exit() or os._exit().",
         )
-    last = done.stderr.strip().split("\n")[-1]
+    last = errors.strip().split("\n")[-1]
     lacking = re.fullmatch(r"AttributeError: module '(.+)' has no attribute '(.+)'", last)
     if lacking and any(lacking[2] in one.split(".") for one in modules):
         raise CarryError(
@@ -335,6 +461,13 @@ def _write(
                 fix=f"Give yours another name in cell {piece.statement.cell}.",
                 operation=piece.operation,
             )
+    reads = {name: piece.names.now for piece in pieces for name in piece.statement.binds}
+    for name, other in closure.frozen.broken(reads):
+        raise CarryError(
+            f"cannot carry {name!r}: it cannot be frozen: it shares an object with {other!r}, "
+            "which the export needs too, and there they would be two.",
+            fix="Freeze only the one that the other is made from, or none.",
+        )
     _keep_versions_in_order(pieces)
     _keep_reads_above_changes(pieces)
     texts = [(piece, _text(piece)) for piece in ordered(pieces)]
@@ -354,9 +487,12 @@ def _write(
     _refuse_unreachable(reached, modules)
     brought = {name.partition(".")[0] for name, by in reached.items() if by} - {"__main__"}
     beside = [name for name in reached if modules.beside(name.partition(".")[0])]
+    done = dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used))
     warnings = (
         *closure.warnings,
-        *dict.fromkeys(effects(closure.recorder, pieces, closure.modules_used)),
+        *done,
+        *environment(closure.recorder, pieces, closure.purity, (*closure.warnings, *done)),
+        *seeds(closure.recorder, pieces, closure.purity),
         *dict.fromkeys(relative_paths(pieces, Path.cwd())),
         *stale_caches(closure.recorder, pieces),
         *late_future(pieces),
@@ -378,7 +514,45 @@ def _write(
             if (found := digest(closure.recorder.namespace[name]))
         },
         kept=kept_by(closure.recorder, pieces, beside, warnings),
+        settings=settings_of(
+            closure.recorder, pieces, tops | brought, packages_told(done, closure.recorder)
+        ),
+        twice=any(_uses_sets(piece, closure.recorder.namespace) for piece in pieces),
     )
+
+
+_MAKES_A_SET = re.compile(r"\{|\bset\b|\bfrozenset\b|\bhash\b")
+
+
+def _uses_sets(piece: Piece, namespace: Mapping[str, object]) -> bool:
+    """Tell whether a statement, when it runs, gives a set to what may read it in order."""
+    if piece.kind is Kind.IMPORT:
+        return False
+    for name in piece.names.now:
+        value = namespace.get(name)
+        if type(value) in (set, frozenset) and len(value) > 1:  # type: ignore[arg-type]
+            return True
+    if not _MAKES_A_SET.search(piece.text):
+        return False
+    todo: list[tuple[ast.AST, bool]] = [(piece.node, False)]
+    while todo:
+        node, read = todo.pop()
+        called = (
+            node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        )
+        makes = isinstance(node, ast.Set | ast.SetComp) or called in ("set", "frozenset")
+        if (read and makes) or called == "hash":
+            return True
+        read = not makes and (
+            read or isinstance(node, ast.Call | ast.Starred | ast.comprehension | ast.For)
+        )
+        parts = ast.iter_child_nodes(node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            parts = iter([*node.decorator_list, node.args])
+        elif isinstance(node, ast.Lambda):
+            parts = iter([node.args])
+        todo += [(part, read) for part in parts]
+    return False
 
 
 def _identifiers(own: Mapping[str, Piece], pieces: list[Piece]) -> dict[str, str]:
@@ -586,6 +760,7 @@ def _top_modules(
     """Return the top-level modules that a text imports."""
     names = {name.split(".")[0] for name in (*used, *(module for module, _ in imported))}
     for piece in pieces:
+        names.update(name.split(".")[0] for name in imported_in_blocks(piece.node))
         for part in ast.walk(piece.node) if piece.kind is Kind.IMPORT else ():
             if isinstance(part, ast.Import):
                 names |= {

@@ -14,6 +14,7 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ..carry.values import attribute
 from ..errors import Problem
 from .reach import Part, Parts, Subject, numbered
 
@@ -210,8 +211,8 @@ def _resolved(site: _Site, known: Mapping[str, Any], table: _Table) -> Iterator[
     target: Any = _import(site.imported) if site.imported else None
     if not site.imported:
         target = known[site.root] if site.root in known else _Dotted(f"builtins.{site.root}")
-    for attribute in site.attributes:
-        target = _attribute(target, attribute)
+    for name in site.attributes:
+        target = _attribute(target, name)
     if type(target) is functools.partial:
         target = target.func
     name, instead = table.look_up(target, _text(site.argument, known))
@@ -392,7 +393,7 @@ class _Table:
 
 
 def _reader(target: Any) -> str:
-    module, name = getattr(target, "__module__", ""), getattr(target, "__name__", "")
+    module, name = attribute(target, "__module__", ""), attribute(target, "__name__", "")
     return f"pandas.{name}" if str(module).partition(".")[0] == "pandas" else ""
 
 

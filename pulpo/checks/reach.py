@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NewType, get_args, get_origin
 
 from ..carry import Recorder
+from ..carry.values import attribute
 from ..models import is_model
 from ..operations import Operation
 from ..plan import Orchestration
@@ -212,7 +213,7 @@ class Parts:
         name = name or self._names.get(id(value), "")
         function = plain_function(value) if not inner and callable(value) else None
         if function is not None and not self.is_own(function):
-            function = plain_function(getattr(function, "__wrapped__", None))
+            function = plain_function(attribute(function, "__wrapped__"))
         if function is not None and self.is_own(function):
             return self._function(value, function)
         inner = self._pieces(value)
@@ -377,14 +378,14 @@ def _held(function: types.FunctionType) -> Iterator[Any]:
             yield cell.cell_contents
         except ValueError:  # not filled yet
             continue
-    wrapped = getattr(function, "__wrapped__", None)
+    wrapped = attribute(function, "__wrapped__")
     if wrapped is not None:
         yield wrapped
 
 
 def _annotations(value: Any) -> dict[str, Any]:
     found = vars(value).get("__annotations__") if isinstance(value, type) else None
-    found = getattr(value, "__annotations__", None) if found is None else found
+    found = attribute(value, "__annotations__") if found is None else found
     return found if isinstance(found, dict) else {}
 
 
@@ -402,10 +403,10 @@ def _names_in_text(value: Any) -> list[str]:
 
 def _methods(class_: Any) -> Iterator[types.FunctionType]:
     for member in vars(class_).values():
-        inner = [getattr(member, name, None) for name in ("__func__", "fget", "fset", "func")]
-        inner.append(getattr(member, "wrapped", None))  # what pydantic makes of a validator
+        inner = [attribute(member, name) for name in ("__func__", "fget", "fset", "func")]
+        inner.append(attribute(member, "wrapped"))  # what pydantic makes of a validator
         for each in (member, *inner):
-            each = getattr(each, "__func__", each)
+            each = attribute(each, "__func__", each)
             if not isinstance(each, types.FunctionType):
                 continue
             # What a dataclass writes for itself has no file.
@@ -422,7 +423,7 @@ def field_types(type_: Any) -> list[Any]:
     """Return the types of a model's fields that are no text."""
     if isinstance(type_, NewType):
         return [type_.__supertype__]
-    fields = getattr(type_, "model_fields", None)
+    fields = attribute(type_, "model_fields")
     if isinstance(fields, dict):
         return [info.annotation for info in fields.values()]
     if dataclasses.is_dataclass(type_):

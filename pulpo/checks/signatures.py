@@ -106,13 +106,18 @@ def _evaluated(annotation: Any, globals_: dict[str, Any]) -> Any:
         return None
 
 
+_ALIAS = type(typing.Annotated[int, ""])
+
+
 def twin_models(subject: Subject) -> list[Problem]:
     """Find two types of the notebook that are one model to pulpo, as a copied line leaves them."""
     used = {output.model.key for o in subject.operations for output in o.outputs}
     used |= {port.model.key for o in subject.operations for port in o.ports if port.model}
     twins: dict[str, dict[str, Any]] = {}
     for variable, value in list(subject.recorder.namespace.items()):
-        named = isinstance(value, NewType) or get_origin(value) is typing.Annotated
+        # Not isinstance, which asks the user's objects for their class.
+        kind = type(value)
+        named = kind is NewType or (kind is _ALIAS and get_origin(value) is typing.Annotated)
         if named and known_model(value) and not variable.startswith("_"):
             twins.setdefault(model_ref(value).key, {})[variable] = value
     found = []

@@ -94,6 +94,8 @@ def outcome(notebook: Notebook) -> Carried | CarryError:
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(cells(), min_size=1, max_size=8), st.lists(atoms(4), min_size=1, max_size=4))
 @example(["c0 = c1", "c0 += c0", "if c0:\n    c0 = 0"], ["c0"])
+@example(["K0.a = 0", "class K0:\n    a = f1()", "def f0(x=5): return (x, 7)"], ["K0.a"])
+@example(["K0.a = f1()", "def f0(x=5): return (x, 7)"], ["K0.a"])
 def test_a_session_is_refused_or_gives_elsewhere_what_it_gives_here(
     sources: list[str], results: list[str]
 ) -> None:

@@ -1,0 +1,200 @@
+"""What carried text finds set otherwise in a fresh process: settings, the environment, seeds.
+
+Lines that set something are told by `pulpo.carry.effects`; what functions, loops, aliases and
+modules did is found by comparing the settings themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pulpo.carry.pieces import Kind, Piece
+from pulpo.carry.process import settings
+from pulpo.carry.purity import Purity, call_text
+from pulpo.carry.record import Recorder, Statement
+
+__all__ = ["Settings", "environment", "seeds", "settings_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What settings are here that were others when the record began.
+
+    Parameters
+    ----------
+    changed
+        By package and how they are read.
+    loggers
+        The names of the loggers that the text names.
+    imports
+        Modules that functions import, and whose settings a fresh process has to tell.
+    """
+
+    changed: Mapping[str, Mapping[str, str]]
+    loggers: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+
+    def warnings(self, there: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+        """Say what is another setting in a fresh process."""
+        for package, here in self.changed.items():
+            known = there.get(package)
+            if known is None:  # nothing there uses it
+                continue
+            other = sorted(key for key, value in here.items() if known.get(key) != value)
+            if other:
+                more = f" (nor are {len(other) - 3} more)" if len(other) > 3 else ""
+                yield (
+                    f"{' and '.join(other[:3])} {'is' if len(other) == 1 else 'are'} not in the "
+                    f"export what this session has set{more}: to have it there, add the comment "
+                    "'# pulpo: carry' to the line that sets it, or set it inside the operation"
+                )
+
+
+# Libraries look at these too, whatever the text imports.
+_ALWAYS = ("sys", "socket", "locale", "warnings")
+# Who has imported these uses them.
+_HEAVY = ("numpy", "pandas", "matplotlib")
+_OPTIONS = re.compile(r"option|rcParams|\brc\b|style|seterr|printoptions|theme|\brun\b")
+_FILTERS = re.compile(r"\b(?:filterwarnings|simplefilter|resetwarnings|captureWarnings)\b")
+
+
+def settings_of(
+    recorder: Recorder, pieces: Iterable[Piece], packages: Collection[str], told: Collection[str]
+) -> Settings:
+    """Return the settings that are not what they were when the record began.
+
+    Parameters
+    ----------
+    packages
+        What the text imports.
+    told
+        Packages of which a line was told already.
+    """
+    loggers = _loggers(pieces) if "logging" in packages else ()
+    here, then = settings(loggers), recorder.started.settings
+    changed: dict[str, dict[str, str]] = {}
+    for package, values in here.items():
+        used = package in (*_ALWAYS, *_HEAVY) or package in packages
+        if not used or package in told:
+            continue
+        old = then.get(package, {})
+        found = {key: value for key, value in values.items() if old.get(key) != value}
+        if package == "warnings" and not any(_FILTERS.search(s.text) for s in recorder.statements):
+            found = {}  # libraries add theirs when they are imported
+        if found:
+            changed[package] = found
+    inside = {name.split(".")[0] for piece in pieces for name in piece.names.modules}
+    if not any(_OPTIONS.search(one.text) for one in recorder.statements):
+        inside -= {*_HEAVY}  # which take long to import
+    return Settings(
+        changed=changed,
+        loggers=tuple(loggers),
+        imports=tuple(sorted(inside.intersection(changed))),
+    )
+
+
+def _loggers(pieces: Iterable[Piece]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for piece in pieces:
+        for node in ast.walk(piece.node) if "getLogger" in piece.text else ():
+            if isinstance(node, ast.Call) and call_text(node.func).endswith("getLogger"):
+                texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
+                found.update((one, None) for one in texts if isinstance(one, str))
+    # An export runs in Prefect, which sets up its own.
+    return tuple(name for name in found if name.split(".")[0] != "prefect")
+
+
+# --- The environment ------------------------------------------------------------------------------
+
+
+def environment(
+    recorder: Recorder, pieces: Iterable[Piece], purity: Purity, told: Iterable[str]
+) -> Iterator[str]:
+    """Yield a warning for each variable that operations read and that this session has set."""
+    then = recorder.started.environment
+    changed = {name for name, value in os.environ.items() if then.get(name) != value}
+    if not changed:
+        return
+    pieces = [piece for piece in pieces if "env" in piece.text]
+    known = "\n".join(told) + "\n".join(
+        p.text for p in pieces if isinstance(p.node, ast.Assign | ast.Expr)
+    )
+    for piece in pieces:
+        for node in ast.walk(piece.node) if piece.kind is not Kind.IMPORT else ():
+            reads = isinstance(node, ast.Call) or (
+                isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)
+            )
+            name = purity.variable(node) if reads else None
+            if name in changed and not re.search(rf"\b{re.escape(name)}\b", known):
+                changed.discard(name)
+                yield (
+                    f"{piece.label!r} reads the environment variable {name}, which this session "
+                    "has set: set it where the export runs too"
+                )
+
+
+# --- Seeds ----------------------------------------------------------------------------------------
+
+
+_SEED = re.compile(r"(?!get_)(?:\w+_)?seeds?(?:_\w+)?")
+
+
+def seeds(recorder: Recorder, pieces: Iterable[Piece], purity: Purity) -> Iterator[str]:
+    """Yield a warning for each call that seeded what the text draws from, and is not carried."""
+    if not any("seed" in statement.text for statement in recorder.statements):
+        return
+    pieces = list(pieces)
+    carried = {piece.statement.index for piece in pieces}
+    calls = [
+        (statement, call)
+        for statement in {one.text: one for one in recorder.statements}.values()
+        if statement.index not in carried
+        for call in _seeding(statement, recorder)
+    ]
+    if not calls or not any(_draws(piece, purity) for piece in pieces):
+        return
+    for cell, text in dict.fromkeys((one.cell, call_text(call)) for one, call in calls):
+        yield (
+            f"cell {cell} ran {text}, which seeds random numbers, and the export does not: add the "
+            "comment '# pulpo: carry' to that line, or seed inside the operation"
+        )
+
+
+def _seeding(statement: Statement, recorder: Recorder) -> Iterator[ast.Call]:
+    """Yield the calls in a statement that seed, or call a function of the session that does."""
+    node = statement.node
+    definition = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    if definition or isinstance(node, ast.Import | ast.ImportFrom) or "(" not in statement.text:
+        return
+    for call in ast.walk(node):
+        if not isinstance(call, ast.Call):
+            continue
+        name = call_text(call.func).split(".")[-1]
+        made = recorder.by_name.get(name, [])[-1:] if isinstance(call.func, ast.Name) else []
+        bodies = [one for one in made if isinstance(one.node, ast.FunctionDef | ast.Assign)]
+        if _SEED.fullmatch(name.lower()) or any(
+            _SEED.fullmatch(call_text(inner.func).split(".")[-1].lower())
+            for one in bodies
+            if "seed" in one.text
+            for inner in ast.walk(one.node)
+            if isinstance(inner, ast.Call)
+        ):
+            yield call
+
+
+def _draws(piece: Piece, purity: Purity) -> bool:
+    """Tell whether a statement draws from the numbers that all share."""
+    import sys
+
+    numpys = getattr(sys.modules.get("numpy.random"), "mtrand", None)
+    shared = [getattr(sys.modules.get("random"), "_inst", None), getattr(numpys, "_rand", None)]
+    for node in ast.walk(piece.node) if piece.kind is not Kind.IMPORT else ():
+        if isinstance(node, ast.Attribute | ast.Name):
+            owner = getattr(purity.value_of(node), "__self__", None)
+            if owner is not None and any(owner is one for one in shared):
+                return True
+    return False
