@@ -1215,7 +1215,13 @@ def _portable_new_types() -> Iterator[None]:
 def _new_type(type_: NewType) -> Any:
     if type_.__module__ != "__main__":
         return vars(type_)["__qualname__"]
-    return NewType, (type_.__name__, type_.__supertype__)
+    return _new_type_again, (type_.__name__, type_.__supertype__)
+
+
+def _new_type_again(name: str, supertype: Any) -> NewType:
+    made = NewType(name, supertype)
+    made.__module__ = "__main__"  # Dask reads what it sends, and sends it on
+    return made
 
 
 @contextmanager
