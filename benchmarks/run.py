@@ -34,7 +34,7 @@ Flow = Callable[[], Awaitable[Any]]
 SIZES = (10, 100, 500)
 #: Seconds for one row of a table: its rounds go on until they are used up.
 SECONDS = {10: 10.0, 100: 22.0, 500: 45.0}
-LEAST, MOST = 5, 25
+LEAST, MOST = 3, 25
 
 HAND, EXPORT, SESSION = "by hand", "export", "session"
 
@@ -218,7 +218,7 @@ def sync(bench: Bench) -> str:
         EXPORT: bench.flow(threads.exported),
         SESSION: bench.session(threads),
     }
-    times = bench.times(ways, 1.5 * SECONDS[size], least=3)
+    times = bench.times(ways, 1.5 * SECONDS[size])
     yard = next(iter(times.values()))
     rows = [[way, ms(median(each.wall)), *_ratios(each, yard)] for way, each in times.items()]
     return (
@@ -297,7 +297,7 @@ def settings(bench: Bench) -> str:
     everything = {name: value for each in DEFAULTS.values() for name, value in each.items()}
     calls["all of these"] = bench.flow(_cached(bench, shape), **everything)
     with _errors_to_nowhere():
-        times = bench.times(calls, 3 * SECONDS[size], least=4)
+        times = bench.times(calls, 3 * SECONDS[size])
     yard = times[as_it_is]
     rows = [[way, ms(median(each.wall)), *_ratios(each, yard)] for way, each in times.items()]
     return (
