@@ -323,24 +323,14 @@ def _cached(bench: Bench, shape: Shape) -> Flow:
 @contextmanager
 def _errors_to_nowhere() -> Iterator[None]:
     """Let what Prefect logs on its console go nowhere: a terminal would be what is measured."""
-    import logging
-
-    import prefect.logging.handlers
-
-    kept = [
-        (handler, handler.console.file)
-        for name in ("prefect", "prefect.flow_runs", "prefect.task_runs")
-        for handler in logging.getLogger(name).handlers
-        if isinstance(handler, prefect.logging.handlers.PrefectConsoleHandler)
-    ]
+    kept = os.dup(2)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        for handler, _ in kept:
-            handler.console.file = nowhere
-        try:
-            yield
-        finally:
-            for handler, file in kept:
-                handler.console.file = file
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 # --- Without Prefect -----------------------------------------------------------------------------
