@@ -7,6 +7,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 Calls = Mapping[str, Callable[[], Any]]
@@ -47,6 +48,39 @@ def _time(call: Callable[[], Any], clock: Callable[[], float]) -> float:
     return taken
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds of a call, one item for each round: on the wall, and of this process."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def against(self, yard: Timed) -> list[float]:
+        """The ratios of the rounds, in wall time."""
+        return [own / other for own, other in zip(self.wall, yard.wall, strict=True)]
+
+
+def interleaved(calls: Calls, *, seconds: float, least: int, most: int) -> dict[str, Timed]:
+    """Return what each call took in each round; rounds go on until the seconds are used up.
+
+    The order of the calls rotates from round to round, so that none always follows the same one.
+    """
+    times = {name: Timed() for name in calls}
+    names = list(calls)
+    end = time.monotonic() + seconds
+    for place in range(most):
+        if place >= least and time.monotonic() > end:
+            break
+        at = place % len(names)
+        for name in (*names[at:], *names[:at]):
+            gc.collect()
+            wall, cpu = time.perf_counter(), time.process_time()
+            calls[name]()
+            times[name].cpu.append(time.process_time() - cpu)
+            times[name].wall.append(time.perf_counter() - wall)
+    return times
+
+
 def peak(call: Callable[[], Any]) -> int:
     """Return the most memory that a call held at a time, its result included, in bytes.
 
@@ -77,6 +111,12 @@ def ms(seconds: float) -> str:
 
 def ratio(value: float) -> str:
     return f"{value:,.2f} ×"
+
+
+def quarters(ratios: Sequence[float]) -> str:
+    """Return the median, and the middle half in brackets."""
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"{middle:.2f} × ({low:.2f} to {high:.2f})"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,6 @@
 """Compile time for 100, 1,000 and 10,000 operations, against graphlib and the peers, in one run.
 
-python benchmarks/compile.py            # a minute or two; writes RESULTS.md beside it
+python benchmarks/compile.py            # a minute or two; writes its part of RESULTS.md
 python benchmarks/compile.py --all      # slow peers get the largest graph too
 python benchmarks/compile.py --quick    # pulpo and graphlib only; writes nothing
 """
@@ -8,19 +8,17 @@ python benchmarks/compile.py --quick    # pulpo and graphlib only; writes nothin
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any
 
 import _notebook
 from _graphs import SHAPES, Graph, chain, layered, typed_functions
 from _measure import best, mib, ms, peak, ratio, table
 from _peers import PEERS, installed
+from _report import circumstances, write_part
 
 from pulpo.backends import dot
 from pulpo.backends.look import look
@@ -47,16 +45,13 @@ def main() -> None:
         parts.append(make())
         print(f"\n{parts[-1]}", flush=True)
     if not arguments.quick:
-        text = "\n\n".join(["# Results", _circumstances(), *parts])
-        Path(__file__).with_name("RESULTS.md").write_text(f"{text}\n", "utf-8")
+        write_part("Compiling: compile.py", [_circumstances(), *parts])
 
 
 def _circumstances() -> str:
     versions = {"pulpo": "pulpo", **{label: name for label, (name, _, _) in PEERS.items()}}
-    known = [f"{label} {installed(name) or '(not installed)'}" for label, name in versions.items()]
     return (
-        f"Written by `benchmarks/compile.py`. {platform.python_implementation()} "
-        f"{platform.python_version()}, {os.cpu_count()} cores; {', '.join(known)}.\n"
+        f"{circumstances('compile.py', versions)}\n"
         "Times are milliseconds of processor time, the least of several rounds in which every call "
         "has its turn; what a ratio compares was measured in the same rounds, with the garbage "
         "collector off for all."

@@ -34,7 +34,9 @@ class _ToRun(logging.Handler):
         self.before: list[tuple[logging.Logger, list[logging.Handler], bool]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        run = _current.get() or (self.runs[-1] if self.runs else None)
+        run = _current.get()
+        if run is None and self.runs:  # a run without results yet is falsy
+            run = self.runs[-1]
         text = record.getMessage()
         ours = "hook 'pulpo_" in text.lower()
         if run is None or ours or _is_of_dask(record):

@@ -302,7 +302,7 @@ class _Job:
 
     async def _run_on_prefect(self) -> None:
         await _aside(_import_prefect)
-        loaded = _load(self.modules, self.functions, self.namespace)
+        loaded = _load(self.modules, self.functions, self.namespace, self.run.flow)
         flow = loaded.flows[self.run.flow]
         annotations = inspect.get_annotations(flow.fn)
         values = _convert(self.definition, annotations, self.parameters, loaded.helpers.Ref)
@@ -310,7 +310,7 @@ class _Job:
         await _aside(lambda: turn_to(url))
         with (
             self._workers_reports() as folder,
-            _settings(url, self._private, self._results_folder()),
+            _settings(url, self._results_folder(), self.server.home if self._private else None),
             kept_logs(self.run),
             _watching_maps(self.run, loaded.helpers),
             _in_every_thread(self.run.runner == "process"),
@@ -761,23 +761,29 @@ def _load(
     modules: Mapping[str, str],
     functions: Mapping[str, Callable[..., Any]],
     namespace: Mapping[str, Any],
+    flow: str = "",
 ) -> _Loaded:
+    """Load the code of one flow, with that of its subflows; of all when none is named.
+
+    Prefect takes half a millisecond for each task that it makes, and flows share operations.
+    """
     _import_prefect()
     from prefect import Flow, Task
 
     package = min(modules, key=len)
+    wanted = [name for name in modules if not flow or name == f"{package}.orchestration.{flow}"]
     finder = _Finder(modules, _Operations(f"{package}.operations", functions, namespace))
     with _loading, _standing_in(package, finder):
-        loaded = []
-        for name in modules:
+        for name in wanted:
             try:
-                loaded.append(importlib.import_module(name))
+                importlib.import_module(name)
             except ImportError as error:
                 what = name.rpartition(".")[2]
                 raise RunError(
                     f"the generated code of {what} cannot be loaded: {error.msg}. "
                     "Run the cell that defines it again."
                 ) from error
+        loaded = [sys.modules[name] for name in modules if name in sys.modules]
     own = [(module, name, value) for module in loaded for name, value in vars(module).items()]
     flows = {value.name: value for _, _, value in own if isinstance(value, Flow)}
     helpers = next(module for module in loaded if module.__name__ == f"{package}.orchestration")
@@ -865,6 +871,8 @@ def _standing_in(package: str, finder: _Finder) -> Iterator[None]:
 
 def _watch(loaded: _Loaded, run: Run, folder: Path | None, read: Callable[[], None]) -> None:
     """Have each task write down in ``run`` what becomes of it, on workers through a folder."""
+    from prefect.cache_policies import NO_CACHE
+
     for module, name, task in loaded.tasks:
         operation = run.operations.get(task.name)
         if operation is None:
@@ -876,7 +884,8 @@ def _watch(loaded: _Loaded, run: Run, folder: Path | None, read: Callable[[], No
         # Prefect's own state arrives through hooks; the value by reference only here.
         task.fn = _noted(task.fn, operation, run, task.retries)
         done, failed = _hooks(operation, run)
-        task.on_completion_hooks = [*task.on_completion_hooks, done]
+        if task.cache_policy != NO_CACHE:  # for each hook that it calls, Prefect logs two lines
+            task.on_completion_hooks = [*task.on_completion_hooks, done]
         task.on_failure_hooks = [*task.on_failure_hooks, failed]
 
 
@@ -1176,8 +1185,10 @@ async def _is_there(client: PrefectClient, page: str) -> bool:
 
 
 @contextmanager
-def _settings(url: str, private: bool, results: Path | None) -> Iterator[None]:
+def _settings(url: str, results: Path | None, private: Path | None) -> Iterator[None]:
+    """Have Prefect's settings for a run; ``private`` is the folder of a private server."""
     from prefect.settings import (
+        PREFECT_API_SSL_CERT_FILE,
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_LOCAL_STORAGE_PATH,
@@ -1187,13 +1198,26 @@ def _settings(url: str, private: bool, results: Path | None) -> Iterator[None]:
     )
 
     settings: dict[Any, Any] = {PREFECT_API_URL: url, PREFECT_SERVER_ANALYTICS_ENABLED: False}
-    if private:
+    if private is not None:
         # Nobody looks at a private server's pages, and both cost time.
         settings |= {PREFECT_LOGGING_TO_API_ENABLED: False, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        # For each client Prefect reads all root certificates, 20 ms, though this is plain HTTP.
+        settings[PREFECT_API_SSL_CERT_FILE] = str(_one_root(private))
     if results is not None:
         settings[PREFECT_LOCAL_STORAGE_PATH] = results
     with temporary_settings(settings):
         yield
+
+
+def _one_root(folder: Path) -> Path:
+    """Return a file with one of the root certificates: none at all is an error to Python."""
+    import certifi
+
+    file = folder / "root.pem"
+    if not file.is_file():
+        end = "-----END CERTIFICATE-----\n"
+        file.write_text(Path(certifi.where()).read_text("utf-8").partition(end)[0] + end, "utf-8")
+    return file
 
 
 @contextmanager

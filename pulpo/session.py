@@ -142,6 +142,8 @@ class Session:
         self._anchors: dict[str, str] = {}
         #: The plans of one version of the registry, by how they were asked for.
         self._compiled: tuple[int, dict[Any, Orchestration]] = (-1, {})
+        #: The code of the plan that ran last.
+        self._generated: tuple[Orchestration | None, dict[str, str]] = (None, {})
         #: What is stale, at one point of the record, and the plans in which that is marked.
         self._stale: tuple[Any, tuple[Problem, ...], dict[int, Orchestration]] = (None, (), {})
 
@@ -636,7 +638,7 @@ class Session:
         changed: bool = False,
         engine: Engine = "prefect",
     ) -> _Job:
-        from .backends.prefect import blocked_error, generate_modules
+        from .backends.prefect import blocked_error
         from .backends.render import draw
 
         _check_engine(engine, part, resume=resume, changed=changed)
@@ -695,11 +697,18 @@ class Session:
             functions=functions,
             namespace=self.namespace,
             parameters=given,
-            modules=generate_modules(plan) if engine == "prefect" else {},
+            modules=self._modules(plan) if engine == "prefect" else {},
             on_change=has_changed,
             reuse=FromStorage(functions.code) if changed else reuse,
             engine=engine,
         )
+
+    def _modules(self, plan: Orchestration) -> dict[str, str]:
+        from .backends.prefect import generate_modules
+
+        if self._generated[0] is not plan:  # the next run, with no cell in between, has the same
+            self._generated = (plan, generate_modules(plan))
+        return self._generated[1]
 
     def _resumable(self, flow: str | None, part: Part) -> _Unfinished:
         """Return the run that ``--resume`` goes on with."""

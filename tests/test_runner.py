@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import linecache
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from pulpo.errors import (
     UnknownNameError,
     UsageError,
 )
+from pulpo.run_logs import kept_logs
 from pulpo.runs import OperationFailedError, Run
 
 
@@ -45,6 +48,26 @@ def test_loaded_flows_are_found_by_name() -> None:
     the = sample()
     flows = runner.load_flows(the.modules, the.functions, the.namespace)
     assert set(flows) == {"scraping_flow", "parsing_flow", "main_flow"}
+
+
+def test_a_run_loads_its_flow_and_the_subflows_of_that_alone() -> None:
+    the = sample()
+
+    def loaded(flow: str) -> set[str]:
+        return set(runner._load(the.modules, the.functions, the.namespace, flow).flows)
+
+    assert loaded("scraping_flow") == {"scraping_flow"}
+    assert loaded("main_flow") == {"scraping_flow", "parsing_flow", "main_flow"}
+
+
+def test_a_log_line_reaches_its_own_run_which_has_no_result_yet() -> None:
+    first, second = Run("first_flow", ["a"]), Run("second_flow", ["a"])
+    with kept_logs(first):
+        context = contextvars.copy_context()
+        with kept_logs(second):
+            context.run(logging.getLogger("prefect").warning, "hello")
+    assert "hello" in str(first.logs())
+    assert "hello" not in str(second.logs())
 
 
 def test_generated_lines_can_be_looked_up_for_tracebacks() -> None:
