@@ -310,7 +310,7 @@ class _Job:
         await _aside(lambda: turn_to(url))
         with (
             self._workers_reports() as folder,
-            _settings(url, self._results_folder(), self.server.home if self._private else None),
+            _settings(url, self._private, self._results_folder()),
             kept_logs(self.run),
             _watching_maps(self.run, loaded.helpers),
             _in_every_thread(self.run.runner == "process"),
@@ -1185,10 +1185,8 @@ async def _is_there(client: PrefectClient, page: str) -> bool:
 
 
 @contextmanager
-def _settings(url: str, results: Path | None, private: Path | None) -> Iterator[None]:
-    """Have Prefect's settings for a run; ``private`` is the folder of a private server."""
+def _settings(url: str, private: bool, results: Path | None) -> Iterator[None]:
     from prefect.settings import (
-        PREFECT_API_SSL_CERT_FILE,
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_LOCAL_STORAGE_PATH,
@@ -1198,26 +1196,13 @@ def _settings(url: str, results: Path | None, private: Path | None) -> Iterator[
     )
 
     settings: dict[Any, Any] = {PREFECT_API_URL: url, PREFECT_SERVER_ANALYTICS_ENABLED: False}
-    if private is not None:
+    if private:
         # Nobody looks at a private server's pages, and both cost time.
         settings |= {PREFECT_LOGGING_TO_API_ENABLED: False, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        # For each client Prefect reads all root certificates, 20 ms, though this is plain HTTP.
-        settings[PREFECT_API_SSL_CERT_FILE] = str(_one_root(private))
     if results is not None:
         settings[PREFECT_LOCAL_STORAGE_PATH] = results
     with temporary_settings(settings):
         yield
-
-
-def _one_root(folder: Path) -> Path:
-    """Return a file with one of the root certificates: none at all is an error to Python."""
-    import certifi
-
-    file = folder / "root.pem"
-    if not file.is_file():
-        end = "-----END CERTIFICATE-----\n"
-        file.write_text(Path(certifi.where()).read_text("utf-8").partition(end)[0] + end, "utf-8")
-    return file
 
 
 @contextmanager
