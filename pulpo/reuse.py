@@ -77,9 +77,10 @@ class Calls:
 
     _by_inputs: dict[Any, Call] = field(default_factory=dict)
 
-    def add(self, inputs: Mapping[str, Any], value: Any) -> None:
+    def add(self, inputs: Mapping[str, Any], value: Any) -> Call:
         """Remember a call that ended now."""
-        self._by_inputs[_identity(inputs)] = Call(inputs, value, _seal(value))
+        call = self._by_inputs[_identity(inputs)] = Call(inputs, value, _seal(value))
+        return call
 
     def find(self, inputs: Mapping[str, Any]) -> Call | None:
         """Return the call that got these very objects."""

@@ -14,14 +14,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO, cast
 
 from .runs import Run
 
-__all__ = ["Report", "Reporter", "Reports", "Speaker", "busy_threads", "kept_logs"]
+__all__ = [
+    "Report",
+    "Reporter",
+    "Reports",
+    "Speaker",
+    "busy_threads",
+    "in_an_operation",
+    "kept_logs",
+]
 
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("run", default=None)
 _speaker: contextvars.ContextVar[Speaker | None] = contextvars.ContextVar("speaker", default=None)
+_STREAMS = ("stdout", "stderr")
 _LOGGERS = ("prefect", "prefect._internal", "distributed")
 
 
@@ -80,7 +89,7 @@ class Speaker:
 
 
 class _Output:
-    """Stands for ``sys.stdout`` during runs: what an operation prints goes to its run.
+    """Stands for a standard stream during runs: what an operation prints goes to its run.
 
     In a terminal it is shown as well; a cell it would flood.
     """
@@ -121,8 +130,7 @@ def kept_logs(run: Run) -> Iterator[None]:
             for logger, _, _ in _to_run.before:
                 logger.handlers[:] = [_to_run]
                 logger.propagate = False
-            shows = not type(sys.stdout).__module__.startswith("ipykernel")
-            sys.stdout = _Output(sys.stdout, shows=shows)
+            _take_streams()
         _to_run.runs.append(run)
     token = _current.set(run)
     try:
@@ -135,8 +143,36 @@ def kept_logs(run: Run) -> Iterator[None]:
                 for logger, handlers, propagate in _to_run.before:
                     logger.handlers[:] = handlers
                     logger.propagate = propagate
-                if isinstance(sys.stdout, _Output):  # else somebody else put a stream there
-                    sys.stdout = sys.stdout._stream
+                _give_streams_back()
+
+
+def _take_streams() -> None:
+    """Stand between ``print``, warnings and loggers, and what they write to."""
+    for name in _STREAMS:
+        stream = getattr(sys, name)
+        shows = not type(stream).__module__.startswith("ipykernel")
+        taken = _Output(stream, shows=shows)
+        setattr(sys, name, taken)
+        for handler in logging.getLogger().handlers:  # a cell's basicConfig made it
+            if getattr(handler, "stream", None) is stream:
+                cast("logging.StreamHandler[Any]", handler).setStream(taken)
+
+
+def _give_streams_back() -> None:
+    for name in _STREAMS:
+        taken = getattr(sys, name)
+        if isinstance(taken, _Output):  # else somebody else put a stream there
+            setattr(sys, name, taken._stream)
+    for handler in logging.getLogger().handlers:
+        stream = getattr(handler, "stream", None)
+        if isinstance(stream, _Output):
+            cast("logging.StreamHandler[Any]", handler).setStream(stream._stream)
+
+
+def in_an_operation() -> str:
+    """Return the name of the operation that this is called in; "" outside of any."""
+    speaker = _speaker.get()
+    return speaker._operation if speaker is not None else ""
 
 
 # --- From workers ---------------------------------------------------------------------------------
@@ -244,8 +280,9 @@ def _listen_here(folder: Path) -> None:
     with _lock:
         if _to_run.runs:  # the process of the run itself, as with threads
             return
-        if not isinstance(sys.stdout, _Output):
-            sys.stdout = _Output(sys.stdout, shows=False)
+        for name in _STREAMS:
+            if not isinstance(getattr(sys, name), _Output):
+                setattr(sys, name, _Output(getattr(sys, name), shows=False))
         for logger in map(logging.getLogger, _LOGGERS):
             logger.handlers[:] = [_ToFolder(folder)]
             logger.propagate = False

@@ -20,7 +20,15 @@ import tempfile
 import threading
 import time
 import types
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import (
@@ -37,6 +45,7 @@ from typing import (
     get_type_hints,
 )
 
+from .backends.local import exit_error
 from .backends.prefect import blocked_error
 from .errors import (
     MissingInputError,
@@ -450,6 +459,7 @@ class _Job:
         self._has_begun_again = True
         run.state = "starting"
         kept, self._kept, self._private = self._kept, None, False
+        run.url = None
         which = f"Prefect server at {kept.address}" if kept else "private Prefect server"
         busy = [each.name for each in run.operations.values() if each.start and not each.has_value]
         for name in busy:  # what is left behind of them writes into the old ones
@@ -929,10 +939,11 @@ def _noted(
             note("running")
             value = await called(inputs, *args, **kwargs)
         if run.state == "running":
-            operation.calls.add(inputs, value)
+            call_ended = operation.calls.add(inputs, value)
             if operation.elements is None:
                 kept = found is not None and operation.has_value  # by this very run
                 operation._inputs, operation._value, operation.error = inputs, value, None
+                operation.call = call_ended
                 if not kept:
                     note("done" if found is None else "cached")
             if run._reuse and found is None:
@@ -1045,7 +1056,7 @@ def _watching_maps(run: Run, helpers: Any) -> Iterator[None]:
                 operation._value, operation.error = content, None
                 note("cached" if content and operation.reused == operation.elements else "done")
             case "failed":
-                operation.error = content
+                operation.error, operation.skipped = content, 0
                 note("timed out" if type(content).__name__ == "TaskRunTimeoutError" else "failed")
 
     notes: dict[str, _Note] = {}
@@ -1057,15 +1068,11 @@ def _watching_maps(run: Run, helpers: Any) -> Iterator[None]:
 
 
 async def _without_exit(call: Awaitable[Any]) -> Any:
-    """Await an operation; ``sys.exit`` in it would stop the kernel's event loop for good."""
+    """Await an operation; ``sys.exit`` and the like would stop the kernel's loop for good."""
     try:
         return await call
-    except SystemExit as leaving:
-        error = RuntimeError(
-            f"the operation called sys.exit({leaving.code!r}), which would end the whole process. "
-            "Return instead, or raise an exception."
-        )
-        raise error.with_traceback(leaving.__traceback__) from None
+    except (SystemExit, KeyboardInterrupt) as leaving:
+        raise exit_error(leaving) from None
 
 
 def _hooks(operation: OperationRun, run: Run) -> tuple[Callable[..., None], Callable[..., None]]:
@@ -1093,6 +1100,8 @@ def _misfit(functions: Mapping[str, Callable[..., Any]], operation: OperationRun
     function = functions.get(operation.name)
     returns = getattr(function, "__annotations__", {}).get("return")
     value = operation.value
+    if isinstance(value, Generator | AsyncGenerator):
+        return "a generator, which can be read once only: return a list"
     if function is None or returns is None or type(value) is returns:
         return ""
     try:
@@ -1228,7 +1237,8 @@ def _new_type(type_: NewType) -> Any:
 
 
 def _new_type_again(name: str, supertype: Any) -> NewType:
-    made = NewType(name, supertype)
+    make: Any = NewType
+    made: NewType = make(name, supertype)
     made.__module__ = "__main__"  # Dask reads what it sends, and sends it on
     return made
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import errors
 from .errors import MissingProgramError, PulpoError, RunError, UnknownNameError, did_you_mean
-from .reuse import Calls, Reuse
+from .reuse import Call, Calls, Reuse
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -77,6 +77,8 @@ class OperationRun:
         ... for how many the result of an earlier run was taken.
     calls
         The calls that it finished, for a run that goes on from here; none of a run that is done.
+    call
+        The one call that it finished, when it runs once, on Prefect and in this process.
     """
 
     name: str
@@ -92,6 +94,7 @@ class OperationRun:
     _value: Any = field(default=_NOTHING, repr=False)
     _inputs: Mapping[str, Any] | None = field(default=None, repr=False)
     calls: Calls = field(default_factory=Calls, repr=False)
+    call: Call | None = field(default=None, repr=False)
 
     @property
     def has_value(self) -> bool:
@@ -484,7 +487,7 @@ class OperationFailedError(errors.OperationFailedError):
         if self.run.operations[self.operation]._inputs is not None:
             title += f"\nWhat it was called with: pulpo.last_run().inputs({self.operation!r})"
         for name, what in self.run.misfits.items():
-            title += f"\n{name} gave {what}, as its annotation says."
+            title += f"\n{name} gave {what}."
         if self.run.is_resumable:
             title += "\nAfter the fix, '%pulpo run --resume' goes on from there."
         return [*title.split("\n"), *_own_traceback(self._error, self.run._functions)]
@@ -499,9 +502,8 @@ class RunInterrupted(CancelledError, KeyboardInterrupt):
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        kept = (
-            f"{len(run)} of {len(run.operations)} operations had finished; their results are kept"
-        )
+        kept = f"{len(run) or 'None'} of {len(run.operations)} operations had finished"
+        kept += "; their results are kept" if run else ""
         more = ", and '%pulpo run --resume' goes on from there" if run.is_resumable else ""
         super().__init__(f"the run of {run.flow} was interrupted. {kept}{more}.")
 

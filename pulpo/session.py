@@ -62,7 +62,7 @@ if TYPE_CHECKING:
         Report,
         SourceView,
     )
-    from .reuse import Reuse
+    from .reuse import Call, Reuse
     from .runs import Run
 
 __all__ = ["ENGINES", "RUNNERS", "Part", "Session", "current"]
@@ -103,6 +103,7 @@ class _Kept(NamedTuple):
     value: Any
     number: int
     given: frozenset[str] = frozenset()
+    call: Call | None = None
 
 
 class _Unfinished(NamedTuple):
@@ -642,6 +643,13 @@ class Session:
         from .backends.render import draw
 
         _check_engine(engine, part, resume=resume, changed=changed)
+        from .run_logs import in_an_operation
+
+        if inside := in_an_operation():
+            raise UsageError(
+                f"{inside} is running, and an operation cannot run flows. Take what it needs as a "
+                "parameter, and the run makes it before."
+            )
         _check_reuse(part, resume=resume, changed=changed)
         by_person = dict(parameters or {})
         then = self._resumable(flow, part) if resume else None
@@ -680,7 +688,12 @@ class Session:
             run.notes = notes
             run._draw = drawn
             self._ran.update(
-                {name: _Kept(declared[name], run[name], number, by_hand) for name in run}
+                {
+                    name: _Kept(
+                        declared[name], run[name], number, by_hand, run.operations[name].call
+                    )
+                    for name in run
+                }
             )
             if run.is_resumable:
                 called = [name for name, each in run.operations.items() if each.calls]
@@ -748,7 +761,7 @@ class Session:
 
         try:
             carried = self._carried_alone(name)
-        except (CarryError, UnknownNameError):
+        except CarryError:
             return uuid.uuid4().hex
         names = sorted({name for name in re.findall(r"\w+", carried.text) if name.isidentifier()})
         live = [(each, self.namespace.get(each)) for each in names]
@@ -770,7 +783,10 @@ class Session:
     def _carried_alone(self, name: str) -> Carried:
         from .carry import carry
 
-        return carry(self.recorder, {name: self.registry.get(name).function}, root=Path.cwd())
+        operation = self.registry.get(name)
+        if operation is None:
+            raise CarryError(f"there is no operation {name!r} any more.")
+        return carry(self.recorder, {name: operation.function}, root=Path.cwd())
 
     def _digest_of(self, carried: Carried) -> str:
         import hashlib
@@ -794,7 +810,16 @@ class Session:
             if not self._is_fresh(value.operation):
                 missing.append(parameter)
                 continue
-            result = self._ran[value.operation].value
+            kept = self._ran[value.operation]
+            if kept.call is not None and kept.call.is_broken:
+                raise MissingInputError(
+                    f"{flow.name} needs {parameter.name} (the result of {value.operation}), which "
+                    "an operation that got it has changed in place since. Make it again by "
+                    f"'%pulpo run --upto {value.operation}', or give one by "
+                    f"--param {parameter.name}=@variable.",
+                    missing=(parameter.name,),
+                )
+            result = kept.value
             found[parameter.name] = result if value.index is None else result[value.index]
         known = {parameter.name for parameter in flow.parameters}
         if missing and known.issuperset(given):  # else a name is mistyped, which the runner tells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 MODELS = """
 %load_ext pulpo
 import os
+import time
+from typing import NewType
 from prefect import get_run_logger
 from pydantic import BaseModel
 import pulpo
@@ -22,6 +25,7 @@ class Item(BaseModel):
     number: int
 class Score(BaseModel):
     number: int
+Total = NewType("Total", int)
 def divided(number):
     return 12 // (3 - number)
 """
@@ -47,7 +51,7 @@ async def score(item: Item) -> Score:
 """
 TOTAL = """
 %%operation total
-def total(scores: list[Score]) -> int:
+def total(scores: list[Score]) -> Total:
     assert all(isinstance(score, Score) for score in scores), "of another class"
     return sum(score.number for score in scores)
 """
@@ -92,6 +96,36 @@ def test_operations_of_cells_run_on_workers_which_tell_what_they_say_and_when(
         assert "return 12 // (3 - number)" in lines
         assert "site-packages" not in lines
         assert "dynamic" not in lines
+
+
+def test_an_interrupt_does_not_wait_for_a_worker_and_leaves_the_pool_usable(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    # Longer than a message is waited for: what were not interrupted would fail here.
+    waits = "    open('began', 'w').close()\n    time.sleep(300)\n    return"
+    slow = TOTAL.replace("    return", waits)
+    for flags in ("--runner threads", "--engine local", ""):
+        kernel.run(slow)
+        kernel.run("import pathlib\npathlib.Path('began').unlink(missing_ok=True)")
+        request = kernel.send(f"%pulpo run {flags}")
+        began = tmp_path / "began"
+        while not began.exists():
+            time.sleep(0.1)
+        kernel.manager.interrupt_kernel()
+        *_, error = kernel.outputs(request)
+        assert error["ename"] == "RunInterrupted", flags
+        assert "3 of 4 operations had finished" in error["evalue"]
+        assert states(kernel) == "done done done cancelled"
+    # A process that waits for work does not mind an interrupt that is meant for another cell.
+    kernel.run(TOTAL.replace("total", "total --strategy process", 1))
+    assert kernel.text("run = %pulpo run\nrun['total']").endswith("10")
+    request = kernel.send("open('began', 'w').close()\ntime.sleep(300)")
+    time.sleep(1)
+    kernel.manager.interrupt_kernel()
+    assert [output["ename"] for output in kernel.outputs(request)] == ["KeyboardInterrupt"]
+    outputs = kernel.run("run = %pulpo run\nrun['total']")
+    assert [output for output in outputs if output["type"] in ("stream", "error")] == []
+    assert outputs[-1]["data"]["text/plain"] == "10"
 
 
 def test_a_model_that_is_defined_again_between_runs_breaks_nothing(kernel: Kernel) -> None:

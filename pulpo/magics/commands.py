@@ -75,7 +75,7 @@ def idle(name: str) -> Text | None:
 
 def parse_command(line: str) -> tuple[Command, argparse.Namespace]:
     """Return the subcommand of a line, and its arguments."""
-    words = split(line)
+    words = split(line.rstrip().removesuffix(";"))  # which hides a cell's last value elsewhere
     if not words or words[0] in ("-h", "--help"):
         raise HelpRequested(help_text())
     command = _command(words[0])
