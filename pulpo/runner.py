@@ -289,6 +289,7 @@ class _Job:
                     told = now
                     on_change(self.run)
         except asyncio.CancelledError:
+            self._read_reports()  # of what has begun since
             self._let_workers_go()
             await _cancel(task)
             self.run_ended("cancelled")

@@ -104,7 +104,7 @@ def test_an_interrupt_does_not_wait_for_a_worker_and_leaves_the_pool_usable(
     # Longer than a message is waited for: what were not interrupted would fail here.
     waits = "    open('began', 'w').close()\n    time.sleep(300)\n    return"
     slow = TOTAL.replace("    return", waits)
-    for flags in ("--runner threads", "--engine local", ""):
+    for flags in ("--runner threads", ""):
         kernel.run(slow)
         kernel.run("import pathlib\npathlib.Path('began').unlink(missing_ok=True)")
         request = kernel.send(f"%pulpo run {flags}")
