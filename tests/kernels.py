@@ -11,7 +11,7 @@ from typing import Any
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Kernel", "plain", "started"]
+__all__ = ["SECONDS", "Kernel", "plain", "started"]
 
 SECONDS = 120
 

@@ -16,7 +16,7 @@ from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import DIGEST, attribute
 
-__all__ = ["KEPT", "Kept", "kept_by", "late_future", "stale_caches"]
+__all__ = ["KEPT", "Kept", "kept_by", "late_future", "other_ways", "stale_caches"]
 
 #: Defines ``kept``, here and in a fresh process: digests of what a value is, by what it calls its
 #: parts. ``home`` is the name of the module that the text is, here ``"__main__"``.
@@ -27,6 +27,7 @@ import dis
 import enum
 import functools
 import re
+import sys
 import types
 
 try:
@@ -69,6 +70,14 @@ def unwrapped(one):
         return one.dispatcher
     return one.fget if isinstance(one, property) else one
 
+OLDER = "of an older class "
+
+def is_older(one, home):
+    \"\"\"Tell whether the cell of its class has run again since it was made.\"\"\"
+    own = type(one)
+    now = getattr(sys.modules.get(home), own.__name__, own) if own.__module__ == home else own
+    return now is not own and isinstance(now, type)
+
 def told(one, home, depth=6, left=None):
     \"\"\"Return what a part is: plain data, functions by their code, others by their class.\"\"\"
     left = left or [10 * MUCH]  # parts that are looked at
@@ -88,6 +97,12 @@ def told(one, home, depth=6, left=None):
         ) + (told(taken, home, depth - 1, left) if taken and depth else "")
     if isinstance(one, types.ModuleType):
         return "module " + one.__name__
+    if isinstance(one, (types.BuiltinMethodType, types.MethodWrapperType)) and depth:
+        owner = getattr(one, "__self__", None)  # of itertools.count(1).__next__, say
+        inside = "" if isinstance(owner, types.ModuleType) else told(owner, home, depth - 1, left)
+        return "method " + one.__name__ + " of " + inside
+    if type(one).__module__ == "itertools" and type(one).__name__ == "count":
+        return repr(one)
     if isinstance(one, type):
         return "class " + one.__qualname__
     if not depth:
@@ -110,6 +125,8 @@ def told(one, home, depth=6, left=None):
             parts.sort()
         return type(one).__name__ + " " + ",".join(parts)
     if type(one).__module__ == home:
+        if is_older(one, home):
+            return OLDER + type(one).__qualname__
         if isinstance(one, enum.Enum):
             return "member " + repr(one.name)
         inside = [attributes(one)]
@@ -191,7 +208,11 @@ def kept(value, home):
         return {{**found, **registered(value, home)}}
     found = {{}}
     if not isinstance(value, types.FunctionType) and type(value).__module__ != home:
-        return {{"": digest(told(value, home)), **sizes(value, home)}}
+        text = told(value, home)
+        mark = OLDER if OLDER in text else ""
+        return {{"": mark + digest(text), **sizes(value, home)}}
+    if is_older(value, home):
+        return {{"": OLDER}}
     seen = []
 
     def look(one, path):
@@ -244,6 +265,7 @@ def kept_module(module):
 """
 
 
+_OLDER = "of an older class "
 _How = Literal["called", "seeded", "edited", "held"]
 
 
@@ -275,7 +297,13 @@ class Kept:
         parts = " and ".join(repr(f"{name}.{key}" if key else name) for key in sorted(other)[:3])
         if not other:
             return
-        if self.how == "seeded":
+        older = [key for key, digest in self.digests.items() if digest.startswith(_OLDER)]
+        if older:
+            yield (
+                f"{name!r} holds what a class made before its cell ran again, and in the export "
+                f"there is one class: run cell {self.cell} again"
+            )
+        elif self.how == "seeded":
             yield (
                 f"numbers were drawn from {name!r} since cell {self.cell} seeded it, and the "
                 "export starts right after the seed: seed it inside the operation for equal "
@@ -485,6 +513,36 @@ def late_future(pieces: Iterable[Piece]) -> Iterator[str]:
             f"{names}: their annotations are texts in the export. Run its cell first, and theirs "
             "again"
         )
+
+
+_FRAMES = frozenset({"__globals__", "f_globals", "f_locals", "f_builtins"})
+
+
+def other_ways(pieces: Iterable[Piece]) -> Iterator[str]:
+    """Yield a warning for each piece that finds the notebook's names where no text names them."""
+    for piece in pieces:
+        found = next(filter(None, map(_other_way, ast.walk(piece.node))), "")
+        if found:
+            yield (
+                f"{piece.label!r} finds names through {found}, and there is only what the export "
+                "holds, which is what is named: name what it needs"
+            )
+
+
+def _other_way(node: ast.AST) -> str:
+    match node:
+        case ast.Import(names=names) if any(alias.name == "__main__" for alias in names):
+            return "'import __main__'"
+        case ast.ImportFrom(module="__main__"):
+            return "'from __main__ import'"
+        case ast.Attribute(attr=name) if name in _FRAMES:
+            return repr(name)
+        case ast.Subscript(
+            value=ast.Attribute(value=ast.Name(id="sys"), attr="modules"),
+            slice=ast.Constant(value="__main__") | ast.Name(id="__name__"),
+        ):
+            return "'sys.modules'"
+    return ""
 
 
 def _is_annotated(node: ast.AST) -> bool:

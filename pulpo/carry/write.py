@@ -32,7 +32,7 @@ from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets, is_secret_name
 from pulpo.carry.settings import Settings, environment, seeds, settings_of
-from pulpo.carry.state import KEPT, Kept, kept_by, late_future, stale_caches
+from pulpo.carry.state import KEPT, Kept, kept_by, late_future, other_ways, stale_caches
 from pulpo.carry.text import join, rename_function, trim_import
 from pulpo.carry.values import digest
 from pulpo.errors import CarryError, SecretError
@@ -496,6 +496,7 @@ def _write(
         *dict.fromkeys(relative_paths(pieces, Path.cwd())),
         *stale_caches(closure.recorder, pieces),
         *late_future(pieces),
+        *other_ways(pieces),
     )
     return Carried(
         text=text,

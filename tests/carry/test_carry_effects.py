@@ -193,6 +193,21 @@ def test_a_state_behind_a_decorator_is_told() -> None:
     [
         (["X = 3", "def op(name='X'): return globals()[name]"], "'globals' finds only"),
         (["X = 3", "def op(text='X'): return eval(text)"], "'eval' finds only"),
+        (["X = 3", "def op():\n    import __main__\n    return __main__.X"], "'import __main__'"),
+        (
+            ["X = 3", "def op():\n    from __main__ import X\n    return X"],
+            "'from __main__ import'",
+        ),
+        (["import sys\nX = 3", "def op(): return sys.modules['__main__'].X"], "'sys.modules'"),
+        (
+            ["import sys\nX = 3", "def op(): return vars(sys.modules[__name__])['X']"],
+            "'sys.modules'",
+        ),
+        (
+            ["def h(): ...", "def op(): return h.__globals__"],
+            "'op' finds names through '__globals__'",
+        ),
+        (["import inspect", "def op(): return inspect.currentframe().f_globals"], "'f_globals'"),
         (["def op():\n    from IPython import get_ipython\n    return get_ipython()"], "'IPython'"),
         (
             [

@@ -697,3 +697,11 @@ def test_what_was_put_into_others_modules_and_classes_is_compared(
     imports = "import textwrap\nfrom textwrap import TextWrapper as Wrapper"
     _, told = carried_by(imports, cell, f"def op(): return {used}")
     assert [one[: len(differs)] for one in told] == ([differs] if differs else [])
+
+
+def test_a_counter_that_makes_the_defaults_of_a_class_is_told() -> None:
+    counted = "@dataclass\nclass Job:\n    id: int = field(default_factory=count(1).__next__)"
+    cells = ["from dataclasses import dataclass, field\nfrom itertools import count", counted]
+    assert carried_by(*cells, "def op(): return Job().id")[1] == ()
+    (said,) = carried_by(*cells, "Job(), Job()", "def op(): return Job().id")[1]
+    assert said.startswith("'Job.__init__' is not in the export what is here")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from jupyter_client.manager import KernelManager
-from test_magics_kernel import SECONDS, Kernel
+from kernels import SECONDS, Kernel
 
 from .test_carry_cases import CASES
 
@@ -89,3 +89,22 @@ def test_what_a_kernel_exports_gives_elsewhere_what_it_gives_there(
         cwd=elsewhere,
     )
     assert done.stdout.strip() == live, (said, done.stderr)
+
+
+def test_what_a_class_made_before_its_cell_ran_again_is_told(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    cell = "class Part: ...\nclass Whole:\n    pass"
+    kernel.run(f"%load_ext pulpo\nimport enum\n{cell}\nE = enum.Enum('E', 'A B')")
+    kernel.run("part, many, kind = Part(), {'whole': Whole()}, E.A")
+    kernel.run("%%operation a.op\ndef op() -> bool:\n    return isinstance(part, Part), many, kind")
+    quiet = kernel.text(f"%pulpo export --to {tmp_path / 'quiet'}")
+    assert "before its cell ran again" not in quiet
+    kernel.run(cell)
+    said = kernel.text(f"%pulpo export --to {tmp_path / 'said'}")
+    for name in ("part", "many"):
+        assert f"'{name}' holds what a class made before its cell ran again" in said
+    assert "run cell 2 again" in said
+    kernel.run("part, many, kind = Part(), {'whole': Whole()}, E.A")
+    again = kernel.text(f"%pulpo export --to {tmp_path / 'again'}")
+    assert "before its cell ran again" not in again
