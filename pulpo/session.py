@@ -642,14 +642,8 @@ class Session:
         from .backends.prefect import blocked_error
         from .backends.render import draw
 
+        _check_outside()
         _check_engine(engine, part, resume=resume, changed=changed)
-        from .run_logs import in_an_operation
-
-        if inside := in_an_operation():
-            raise UsageError(
-                f"{inside} is running, and an operation cannot run flows. Take what it needs as a "
-                "parameter, and the run makes it before."
-            )
         _check_reuse(part, resume=resume, changed=changed)
         by_person = dict(parameters or {})
         then = self._resumable(flow, part) if resume else None
@@ -661,12 +655,7 @@ class Session:
             raise blocked_error(chosen.name, chosen.blocked)
         given = dict(by_person)
         kept = self._from_earlier_runs(chosen, given)
-        notes = tuple(
-            f"{parameter.name}: the result of {parameter.value.operation} in an earlier run"
-            f"{self._given_then(parameter.value.operation)}"
-            for parameter in chosen.parameters
-            if parameter.name in kept and parameter.value
-        )
+        notes = self._told_of(chosen, kept)
         by_hand = _sources(chosen, given) - _sources(chosen, kept)
         given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
@@ -687,14 +676,9 @@ class Session:
             self.last_run = run
             run.notes = notes
             run._draw = drawn
-            self._ran.update(
-                {
-                    name: _Kept(
-                        declared[name], run[name], number, by_hand, run.operations[name].call
-                    )
-                    for name in run
-                }
-            )
+            for name in run:
+                call = run.operations[name].call
+                self._ran[name] = _Kept(declared[name], run[name], number, by_hand, call)
             if run.is_resumable:
                 called = [name for name, each in run.operations.items() if each.calls]
                 codes = {name: self._live_code_of(name) for name in called}
@@ -714,6 +698,15 @@ class Session:
             on_change=has_changed,
             reuse=FromStorage(functions.code) if changed else reuse,
             engine=engine,
+        )
+
+    def _told_of(self, flow: FlowDefinition, kept: Mapping[str, Any]) -> tuple[str, ...]:
+        """Say which parameters of a flow come from earlier runs, and what those were made of."""
+        return tuple(
+            f"{parameter.name}: the result of {parameter.value.operation} in an earlier run"
+            f"{self._given_then(parameter.value.operation)}"
+            for parameter in flow.parameters
+            if parameter.name in kept and parameter.value
         )
 
     def _modules(self, plan: Orchestration) -> dict[str, str]:
@@ -1412,6 +1405,16 @@ _NO_OPERATIONS = (
     "there are no operations yet: write '%%operation NAME' above a cell with a function, or "
     "decorate one with @pulpo.operation(name=…)."
 )
+
+
+def _check_outside() -> None:
+    from .run_logs import in_an_operation
+
+    if inside := in_an_operation():
+        raise UsageError(
+            f"{inside} is running, and an operation cannot run flows. Take what it needs as a "
+            "parameter, and the run makes it before."
+        )
 
 
 def _check_reuse(part: Part, *, resume: bool, changed: bool) -> None:
