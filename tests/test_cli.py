@@ -84,6 +84,13 @@ def test_every_command_has_help() -> None:
         assert (command.callback.__doc__ or "").strip().endswith(".")
 
 
+def test_it_is_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pulpo", "version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("pulpo ")
+
+
 def test_version_is_for_people_and_machines(pulpo: Pulpo) -> None:
     assert pulpo("version").stdout.startswith("pulpo ")
     assert set(json.loads(pulpo("version", "--json").stdout)) == {"pulpo", "prefect", "python"}

@@ -19,7 +19,7 @@ from prefect.settings import (
 )
 from recorded import Notebook
 
-from pulpo.errors import UsageError
+from pulpo.errors import MissingInputError, UsageError
 from pulpo.prefect_server import PrivateServer
 from pulpo.runs import Run
 
@@ -190,6 +190,41 @@ def test_resume_runs_only_the_elements_that_failed(
     called, done = ran(book, resume=True)
     look = done.operations["look"]
     assert (called, look.attempts, look.reused, look.value) == (["look"], 1, 2, [1, 2, 3])
+
+
+def test_a_part_does_not_take_what_was_changed_in_place(book: Notebook) -> None:
+    spoil = "def clean(raw: Raw) -> Clean:\n    raw['xs'].append(9)\n    return Clean(raw)"
+    book.operation("load.clean", spoil)
+    assert ran(book)[1].state == "done"
+    with pytest.raises(MissingInputError, match="has changed in place since"):
+        book.session.run(from_="load.clean")
+    ran(book, upto="load.fetch")
+    assert ran(book, from_="load.clean")[1]["load.clean"] == {"xs": [3, 9]}
+
+
+def test_an_operation_that_is_gone_does_not_stop_a_resume(book: Notebook) -> None:
+    book.operation("score", "def score(clean: Clean) -> Score:\n    raise ValueError")
+    book.operation("other", "def other(raw: Raw) -> str:\n    return 'made'")
+    ran(book)
+    book.session.remove("other")
+    book.operation("score", "def score(clean: Clean) -> Score:\n    return Score(1)")
+    assert ran(book, resume=True)[0] == ["score"]
+
+
+@pytest.mark.parametrize("engine", ["prefect", "local"])
+def test_an_operation_cannot_run_flows(book: Notebook, engine: str) -> None:
+    book.namespace["session"] = book.session
+    book.operation("score", "def score(clean: Clean) -> Score:\n    return session.run()")
+    failed = book.session.run(engine=engine)  # type: ignore[arg-type]
+    assert failed.failed == ["score"]
+    assert "score is running, and an operation cannot run flows" in str(failed.error)
+
+
+def test_a_generator_is_told(book: Notebook) -> None:
+    book.operation("load.fetch", "def fetch() -> Raw:\n    return (n for n in [1, 2])")
+    book.operation("load.clean", "def clean(raw: Raw) -> Clean:\n    return Clean({'xs': []})")
+    told = "load.fetch gave a generator, which can be read once only: return a list"
+    assert told in str(ran(book)[1])
 
 
 def test_one_cannot_ask_for_both_nor_with_another_runner(book: Notebook) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,42 @@ def test_an_operation_that_exits_fails_and_the_process_goes_on(
     with pytest.raises(OperationFailedError, match=r"called sys\.exit\(3\)"):
         failed.raise_for_failure()
     assert run(sample(), server).state == "done"
+
+
+def test_an_operation_that_raises_a_keyboard_interrupt_fails_too(server: PrivateServer) -> None:
+    def linkedin(query: str) -> RawJobs:
+        raise KeyboardInterrupt
+
+    failed = run(sample({"scraping.linkedin.fetch": linkedin}), server)
+    assert failed.failed == ["scraping.linkedin.fetch"]
+    assert "the operation raised KeyboardInterrupt()" in str(failed.error)
+    assert run(sample(), server).state == "done"
+
+
+def test_what_loggers_and_warnings_say_is_kept_with_the_operation(
+    server: PrivateServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def linkedin(query: str) -> RawJobs:
+        warnings.warn("careful", stacklevel=1)
+        logging.getLogger("mine").error("logged")
+        print("to stderr", file=sys.stderr)
+        return RawJobs(titles=[])
+
+    stream = sys.stderr
+    handler = logging.StreamHandler(stream)  # as logging.basicConfig() in a cell makes one
+    logging.getLogger().addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda *told, **more: print(told[0], file=sys.stderr)
+            done = run(sample({"scraping.linkedin.fetch": linkedin}), server)
+        assert handler.stream is stream is sys.stderr
+    finally:
+        logging.getLogger().removeHandler(handler)
+    said = done.logs("scraping.linkedin.fetch")
+    for line in ("careful", "logged", "to stderr"):
+        assert f"scraping.linkedin.fetch: {line}" in said
+    assert "to stderr" in capfd.readouterr().err  # in a terminal it is shown, too
 
 
 def test_retries_are_counted_and_the_log_lines_kept(server: PrivateServer) -> None:
