@@ -195,8 +195,9 @@ def _in_other_loop(job: _Job, on_change: OnChange | None) -> Run:
             ended.set()
 
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(body,), name="pulpo-run", daemon=True).start()
+    thread = threading.Thread(target=context.run, args=(body,), name="pulpo-run", daemon=True)
     try:
+        thread.start()
         while not ended.wait(_TICK):
             if changed.is_set() and on_change is not None:
                 changed.clear()

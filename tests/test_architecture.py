@@ -28,7 +28,8 @@ class Room(NamedTuple):
 
 BELOW_SESSION = (
     "errors names models operations registry dataflow plan compiler backends carry checks exports "
-    "loading runner settings reports changes runs reuse prefect_server"
+    "loading runner settings reports changes runs run_logs reuse "
+    "prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
 FRONT_END = "session errors"

@@ -71,7 +71,7 @@ def test_a_wrong_model_is_named_where_it_came_from(book: Notebook, engine: str) 
     with pytest.raises(OperationFailedError) as caught:
         failed.raise_for_failure()
     lines = caught.value._render_traceback_()
-    assert "load.fetch gave a dict, not a Raw, as its annotation says." in lines
+    assert "load.fetch gave a dict, not a Raw." in lines
     # Where nobody minds it is a note.
     book.operation("load.clean", "def clean(raw: Raw) -> Clean:\n    return Clean(2)")
     done = book.session.run(engine=engine)  # type: ignore[arg-type]
