@@ -12,7 +12,6 @@ import re
 import shlex
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +39,6 @@ from .operations import (
 )
 from .plan import Engine, Runner
 from .registry import OperationRegistry, default_registry
-from .reuse import FromRun, FromStorage
 
 if TYPE_CHECKING:
     from .backends.document import Manifest, PlanDocument
@@ -62,7 +60,7 @@ if TYPE_CHECKING:
         Report,
         SourceView,
     )
-    from .reuse import Call, Reuse
+    from .reuse import Call, FromRun, Reuse
     from .runs import Run
 
 __all__ = ["ENGINES", "RUNNERS", "Part", "Session", "current"]
@@ -641,6 +639,7 @@ class Session:
     ) -> _Job:
         from .backends.prefect import blocked_error
         from .backends.render import draw
+        from .reuse import FromStorage
 
         _check_outside()
         _check_engine(engine, part, resume=resume, changed=changed)
@@ -736,6 +735,8 @@ class Session:
 
     def _reused(self, then: _Unfinished, plan: Orchestration) -> FromRun:
         """Return what a run finished whose operations, with all that these use, are as then."""
+        from .reuse import FromRun
+
         ran = then.run.operations
         same = [name for name, code in then.codes.items() if code == self._live_code_of(name)]
         called: dict[str, list[str]] = {}
@@ -755,7 +756,7 @@ class Session:
         try:
             carried = self._carried_alone(name)
         except CarryError:
-            return uuid.uuid4().hex
+            return os.urandom(16).hex()
         names = sorted({name for name in re.findall(r"\w+", carried.text) if name.isidentifier()})
         live = [(each, self.namespace.get(each)) for each in names]
         classes = [(each, id(value)) for each, value in live if isinstance(value, type)]
@@ -771,7 +772,7 @@ class Session:
             return self._digest_of(self._carried_alone(name)), ()
         except CarryError as error:
             note = f"{name} was not looked up in the cache, as what it uses is not known: {error}"
-            return uuid.uuid4().hex, (note,)
+            return os.urandom(16).hex(), (note,)
 
     def _carried_alone(self, name: str) -> Carried:
         from .carry import carry
