@@ -120,7 +120,8 @@ class FromRun:
             return None
         users = " and ".join(self._called.get(operation, ()))
         if call.is_broken:
-            self._note(f"{operation} ran again: {users} changed its result in place")
+            who = users or "an operation that got it"
+            self._note(f"{operation} ran again: {who} changed its result in place")
             return None
         if call.seal is None and users:
             self._note(

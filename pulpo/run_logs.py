@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO, cast
@@ -261,13 +261,22 @@ def _write(folder: Path, report: Report) -> None:
 
 
 class _ToFolder(logging.Handler):
-    """Writes down, on a worker, what Prefect and an operation's loggers say."""
+    """Writes down, on a worker, what Prefect and an operation's loggers say.
 
-    def __init__(self, folder: Path) -> None:
+    When the run has ended, and its folder with it, the handlers that were there before have a
+    worker's records again: it may be of a cluster that others use too.
+    """
+
+    def __init__(self, before: Sequence[logging.Handler]) -> None:
         super().__init__()
-        self.folder = folder
+        self.before = before
+        self.folder = Path()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not self.folder.is_dir():
+            for handler in self.before:
+                handler.handle(record)
+            return
         if _is_of_dask(record):
             return
         about = str(getattr(record, "task_name", "") or record.name)
@@ -284,8 +293,12 @@ def _listen_here(folder: Path) -> None:
             if not isinstance(getattr(sys, name), _Output):
                 setattr(sys, name, _Output(getattr(sys, name), shows=False))
         for logger in map(logging.getLogger, _LOGGERS):
-            logger.handlers[:] = [_ToFolder(folder)]
-            logger.propagate = False
+            if not any(isinstance(handler, _ToFolder) for handler in logger.handlers):
+                logger.handlers[:] = [_ToFolder(tuple(logger.handlers))]
+                logger.propagate = False
+            for handler in logger.handlers:
+                if isinstance(handler, _ToFolder):
+                    handler.folder = folder
 
 
 class Reports:
