@@ -510,12 +510,18 @@ _DIFF_STYLE = (
 
 
 def highlighted(code: str) -> str:
-    """Return Python code as HTML, in the colours of the notebook's own theme."""
+    """Return Python code as HTML, in the colours of the notebook's own theme.
+
+    Very long code has none: it would take seconds.
+    """
     from pygments import highlight
     from pygments.formatters.html import HtmlFormatter
     from pygments.lexers.python import PythonLexer
 
-    body = highlight(code, PythonLexer(), HtmlFormatter(nowrap=True))
+    if len(code) > _COLOURED:
+        body = _escape(code)
+    else:
+        body = highlight(code, PythonLexer(), HtmlFormatter(nowrap=True))
     return f'<style>{_CODE_STYLE}</style><div class="pulpo-code"><pre>{body}</pre></div>'
 
 
@@ -538,3 +544,4 @@ def _style() -> str:
 
 
 _CODE_STYLE = _style()
+_COLOURED = 60_000  # characters

@@ -12,7 +12,7 @@ from .backends.timeline import duration
 from .backends.view import SIGNS
 from .runs import OperationRun, Run
 
-__all__ = ["RunView"]
+__all__ = ["RunView", "moments"]
 
 #: With more operations, groups are drawn as one node each: a picture is sent at every change.
 _MANY = 80
@@ -21,18 +21,29 @@ _PATIENCE = 15.0
 _NOTHING = '<svg xmlns="http://www.w3.org/2000/svg" width="0" height="0"></svg>'
 
 
+def moments(run: Run) -> dict[str, Moment]:
+    """Return how each operation of a run stands now."""
+    return {name: _moment(each, run) for name, each in run.operations.items()}
+
+
 class RunView:
     """Shows a run as HTML.
 
     A strict notebook test compares what was shown first with what was shown last. So nothing
     changes but what ``nbval.cfg`` takes out: the pictures, and a span.
+
+    Parameters
+    ----------
+    draws
+        False where somebody else draws the picture.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, draws: bool = True) -> None:
         self._run = run
         self._stage: Stage | None = None
         self._drawing = threading.Thread(target=self._draw, name="pulpo-picture", daemon=True)
-        self._drawing.start()
+        if draws:
+            self._drawing.start()
 
     @property
     def title(self) -> str:
@@ -46,16 +57,20 @@ class RunView:
         ended = run.state not in ("starting", "running")
         if ended:
             self._drawing.join(_PATIENCE)
-        now = run.progress_line() + (f" · {run.seconds:.1f} s" if run.seconds else "")
         picture = self._picture(alone=ended)
         timeline = run.timeline() if ended else None
         alone, inline = (timeline.svg, timeline.inline) if timeline else (_NOTHING, _NOTHING)
         bars = in_page(alone, inline, alt=f"Timeline of {self.title}")
         return (
-            f'<div class="pulpo-progress"><div>{html.escape(self.title)} '
-            f'<span class="pulpo-seconds">{html.escape(now)}</span> {self._bar()}</div>'
+            f'<div class="pulpo-progress"><div>{html.escape(self.title)} {self.line()}</div>'
             f"{picture}{bars}</div>"
         )
+
+    def line(self) -> str:
+        """Return how far the run is: in words, and as a bar."""
+        run = self._run
+        now = run.progress_line() + (f" · {run.seconds:.1f} s" if run.seconds else "")
+        return f'<span class="pulpo-seconds">{html.escape(now)}</span> {self._bar()}'
 
     def _draw(self) -> None:
         run = self._run
@@ -66,8 +81,7 @@ class RunView:
     def _picture(self, *, alone: bool) -> str:
         image = inline = _NOTHING
         if self._stage is not None:
-            every = self._run.operations.items()
-            now = {name: _moment(each, self._run) for name, each in every}
+            now = moments(self._run)
             inline = self._stage.at(now)
             image = self._stage.at(now, alone=True) if alone else _NOTHING
         return in_page(image, inline, alt=f"Graph of {self.title}")

@@ -252,16 +252,14 @@ class Run:
         """
         return self.picture(self.states, view)
 
-    def picture(
-        self, states: Mapping[str, str], view: str = "both", *, depth: int | None = None
-    ) -> Picture:
+    def picture(self, states: Mapping[str, str], view: str = "both", **part: Any) -> Picture:
         """Return the picture of the flow with these states; see `graph`.
 
-        ``depth`` is how many levels of names are drawn.
+        ``part`` says how much of it, and how, as for `pulpo.backends.render.draw`.
         """
         if self._draw is None:
             raise RunError(f"this run of {self.flow} is of no session, which would draw it.")
-        return self._draw(view=view, states=states, depth=depth)
+        return self._draw(view=view, states=states, **part)
 
     def timeline(self) -> Timeline:
         """Return when each operation ran, as bars, with the critical path marked.
@@ -431,9 +429,10 @@ class Run:
         lines = [f"{line[0]:<{name}}  {line[1]:<{state}}  {line[2]}".rstrip() for line in table]
         if more:
             lines.append(f"… and {more} more")
-        return "\n".join([f"{self.flow}: {self.state}", *lines, *self._all_notes()])
+        return "\n".join([f"{self.flow}: {self.state}", *lines, *self.all_notes()])
 
-    def _all_notes(self) -> list[str]:
+    def all_notes(self) -> list[str]:
+        """Return all that a person should know of the run: `misfits`, `notes`, what was printed."""
         wrong = [f"{name} gave {what}" for name, what in self.misfits.items()]
         notes = [*wrong, *self.notes, *(self._reuse.notes if self._reuse else ())]
         if self._printed:
@@ -456,7 +455,7 @@ class Run:
         head = "".join(f"<th {_LEFT}>{name}</th>" for name in ("operation", "state", "value", ""))
         body = "".join(_html_row(row) for row in rows)
         notes = [f"… and {more} more"] if more else []
-        note = "".join(f"<div>{html.escape(text)}</div>" for text in (*notes, *self._all_notes()))
+        note = "".join(f"<div>{html.escape(text)}</div>" for text in (*notes, *self.all_notes()))
         return (
             f'<div class="pulpo-run"><div><b>{html.escape(self.flow)}</b>: {self.state} '
             f"{_html_seconds(self.seconds)}{_html_link(self.url)}</div>"

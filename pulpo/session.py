@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, get_args
@@ -417,6 +417,8 @@ class Session:
         depth: int | None = None,
         around: str | None = None,
         hops: int | None = None,
+        closed: Collection[str] | None = None,
+        direction: str = "",
         **part: Unpack[Part],
     ) -> Picture:
         """Return the picture of the session, of one flow, or of a part.
@@ -433,6 +435,10 @@ class Session:
             How many levels of names are drawn; a group at the last one is one node.
         around, hops
             One operation, with what is so many edges away from it (1 when left out).
+        closed
+            The groups that are drawn as one node each, whatever the depth.
+        direction
+            ``"down"`` or ``"right"``; the dataflow goes down and the hierarchy right when left out.
 
         Raises
         ------
@@ -446,10 +452,20 @@ class Session:
             wanted = self.part(part)
             # The flows are the selection's, and what is around them the session's.
             plan, shown = replace(plan, flows=wanted.flows), self.flow(flow, wanted).name
-        links = self._links(plan)
-        return draw(plan, view, flow=shown, depth=depth, around=around, hops=hops, links=links)
+        links = self.links(plan)
+        return draw(
+            plan,
+            view,
+            flow=shown,
+            depth=depth,
+            around=around,
+            hops=hops,
+            closed=closed,
+            links=links,
+            direction=direction,
+        )
 
-    def _links(self, plan: Orchestration) -> dict[str, str]:
+    def links(self, plan: Orchestration) -> dict[str, str]:
         """Return the page's anchor of each operation's cell, where it has one."""
         cells = {node.name: self._anchors.get(node.cell, "") for node in plan.operations}
         return {name: anchor for name, anchor in cells.items() if anchor}
@@ -667,7 +683,7 @@ class Session:
             functions.codes[name], note = self._code_of(name)
             notes += note
         reuse = self._reused(then, plan) if then else None
-        drawn = functools.partial(draw, plan, flow=chosen, links=self._links(plan))
+        drawn = functools.partial(draw, plan, flow=chosen, links=self.links(plan))
         self._runs += 1
         number = self._runs
 

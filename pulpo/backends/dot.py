@@ -31,7 +31,17 @@ from .view import (
     words,
 )
 
-__all__ = ["VIEWS", "both", "dataflow", "escape", "hierarchy", "key", "name_of"]
+__all__ = [
+    "DIRECTIONS",
+    "VIEWS",
+    "both",
+    "dataflow",
+    "escape",
+    "hierarchy",
+    "ident",
+    "key",
+    "name_of",
+]
 
 # Half-transparent fills suit any page, light or dark; SVG gets its themes in render.py.
 # Verdana is the widest of the common sans-serif fonts: text laid out in it fits in all of them.
@@ -43,8 +53,8 @@ fontcolor="#57606a" labeljust=l tooltip="{summary}"{note}]
 height=0.5 color="#4c8dd6" fillcolor="#4c8dd624" fontcolor="#1f2328" penwidth=1.2]
   edge [fontname="Verdana" fontsize=11 color="#7d8590" fontcolor="#57606a" arrowsize=0.7]"""
 # Without newrank, Graphviz ranks each frame by itself, and fails at frames that need each other.
-_DOWN = "rankdir=TB newrank=true nodesep=0.3"
-_ACROSS = "rankdir=LR nodesep=0.12 ranksep=0.7 splines=line"
+_DATAFLOW = "rankdir={} newrank=true nodesep=0.3"
+_HIERARCHY = "rankdir={} nodesep=0.12 ranksep=0.7 splines=line"
 _CLUSTER = 'style="rounded,filled" color="#8b949e66" fillcolor="#8b949e14" penwidth=1 margin=14'
 _GREY = ' color="#8b949e" fillcolor="#8b949e14"'
 _PALE = 'style="rounded,dashed" color="#8b949e" fontcolor="#8b949e"'
@@ -67,7 +77,7 @@ _EDGE_LOOK: Mapping[str, str] = {
     "candidate": ' style=dashed color="#d97706" fontcolor="#b45309"',
     "missing": ' style=dashed color="#d1242f"',
     "more": ' style=dotted color="#8b949e" arrowhead=vee',
-    "tree": " arrowhead=none tailport=e headport=w",
+    "tree": " arrowhead=none",
 }
 _LONGEST = 44  # characters of a name; its tooltip has them all
 # Above this number of nodes, or of edges, Graphviz is told to look for a good layout, not for the
@@ -86,40 +96,46 @@ _UNSAFE = re.compile(
 )
 
 States = Mapping[str, str]
+#: Where a picture goes on, in Graphviz's words.
+DIRECTIONS: Mapping[str, str] = {"down": "TB", "right": "LR"}
 
 
-def dataflow(view: View, states: States | None = None) -> str:
+def dataflow(view: View, states: States | None = None, direction: str = "down") -> str:
     """Return operations as nodes and what flows between them as edges.
 
     Parameters
     ----------
     states
         What each operation's run came to, as in ``Run.states``.
+    direction
+        One of `DIRECTIONS`.
     """
     canvas = _Canvas(drawable(view), states or {})
-    lines = [_head(canvas, "Dataflow", _down(canvas))]
+    lines = [_head(canvas, "Dataflow", _settings(canvas, direction))]
     lines += [_leaf(canvas, node, node.name) for node in canvas.view.nodes]
     return _close(canvas, lines)
 
 
-def both(view: View, states: States | None = None) -> str:
+def both(view: View, states: States | None = None, direction: str = "down") -> str:
     """Return the dataflow with each group as a frame around its operations."""
     canvas = _Canvas(drawable(view), states or {})
-    lines = [_head(canvas, "Dataflow and groups", _down(canvas))]
+    lines = [_head(canvas, "Dataflow and groups", _settings(canvas, direction))]
     lines += _clusters(canvas, view.tree, "  ")
     return _close(canvas, lines)
 
 
-def hierarchy(view: View, states: States | None = None) -> str:
+def hierarchy(view: View, states: States | None = None, direction: str = "right") -> str:
     """Return the tree of names: the main flow, its groups, their operations."""
     canvas = _Canvas(view, states or {})
     tree, root = view.top, view.flow.name if view.flow else "main_flow"
-    across = _ACROSS + (_CHEAPER if len(view.nodes) > _MANY else "")
-    lines = [_head(canvas, "Hierarchy", across), _group_node(tree.name, tree.name or root, root)]
+    settings = _HIERARCHY.format(DIRECTIONS[direction])
+    settings += _CHEAPER if len(view.nodes) > _MANY else ""
+    ports = " tailport=e headport=w" if direction == "right" else ""
+    lines = [_head(canvas, "Hierarchy", settings), _group_node(tree.name, tree.name or root, root)]
     # Boxes of one width: a straight line to a narrow box would run through its wider neighbour.
     briefs = [in_brief(*words(node)[1:]) for node in view.nodes if isinstance(node, Node)]
     longest = max(map(len, briefs), default=0)
-    lines += _branches(canvas, tree, f"{longest * 0.088 + 0.35:.2f}")
+    lines += _branches(canvas, tree, f"{longest * 0.088 + 0.35:.2f}", ports)
     return "\n".join(lines) + "\n}\n"
 
 
@@ -157,6 +173,13 @@ def name_of(key: str) -> str:
     return unquote(key[1:], errors="replace") if key.startswith("~") else key
 
 
+def ident(end: Node | End) -> str:
+    """Return the id of the element that a node has in a picture."""
+    if isinstance(end, Collapsed):
+        return _group_key(end.name)
+    return f"op-{key(end.name if isinstance(end, Node) else end)}"
+
+
 class _Keys(dict[End, str]):
     """The key of each end, made when it is first asked for."""
 
@@ -183,12 +206,13 @@ def _frames(group: Group) -> int:
     return sum(1 + _frames(child) for child in group.children if isinstance(child, Group))
 
 
-def _down(canvas: _Canvas) -> str:
+def _settings(canvas: _Canvas, direction: str) -> str:
+    settings = _DATAFLOW.format(DIRECTIONS[direction])
     if canvas.has_labels:
         cheaper = _CHEAPER if len(canvas.view.edges) > _MANY_EDGES else ""
-        return f"{_DOWN} ranksep=0.45{cheaper}"
+        return f"{settings} ranksep=0.45{cheaper}"
     # Where edges have no labels, the space that these took keeps the edges apart.
-    return f"{_DOWN} ranksep=1{_CHEAPEST if canvas.dense else _CHEAPER}"
+    return f"{settings} ranksep=1{_CHEAPEST if canvas.dense else _CHEAPER}"
 
 
 def _head(canvas: _Canvas, kind: str, settings: str) -> str:
@@ -372,7 +396,7 @@ def _clusters(canvas: _Canvas, group: Group, indent: str) -> Iterator[str]:
         yield f"{indent}}}"
 
 
-def _branches(canvas: _Canvas, group: Group, width: str) -> Iterator[str]:
+def _branches(canvas: _Canvas, group: Group, width: str, ports: str) -> Iterator[str]:
     cut = len(group.name) + 1 if group.name else 0
     here = _group_key(group.name)
     for child in group.children:
@@ -383,13 +407,13 @@ def _branches(canvas: _Canvas, group: Group, width: str) -> Iterator[str]:
         else:
             there = canvas.keys[child if isinstance(child, Collapsed) else child.name]
             yield _leaf(canvas, child, label, width=width)
-        yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]}]'
+        yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]}{ports}]'
         if isinstance(child, Group):
-            yield from _branches(canvas, child, width)
+            yield from _branches(canvas, child, width, ports)
     if group.hidden:
         there = f"more-in-{here}"
         yield _more_node(there, f"{group.hidden:,} more", "")
-        yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]} style=dotted]'
+        yield f'  "{here}" -> "{there}" [class="tree"{_EDGE_LOOK["tree"]}{ports} style=dotted]'
 
 
 def _group_node(name: str, label: str, flow: str) -> str:

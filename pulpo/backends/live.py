@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from .dot import name_of
+from .dot import ident
 from .render import Picture, escape
-from .view import SIGNS, Collapsed
+from .view import SIGNS, Collapsed, View
 
-__all__ = ["Moment", "Stage", "progress_bar"]
+__all__ = ["Moment", "Stage", "moments_of", "progress_bar", "staged"]
 
 _NODE = re.compile(
-    r'<g id="(op|group)-([^"]*)" class="(node [^"]*)"(.*?)'
+    r'<g id="((?:op|group)-[^"]*)" class="(node [^"]*)"(.*?)'
     r'(<text [^>]*class="sign">)[^<]*(</text>\s*(?:</a>)?</g>)',
     re.DOTALL,
 )
@@ -61,15 +61,11 @@ class Stage:
     """
 
     def __init__(self, picture: Picture) -> None:
-        self._groups = {
-            node.name: [member.name for member in node.members]
-            for node in picture.view.nodes
-            if isinstance(node, Collapsed)
-        }
+        self._view = picture.view
         self._forms = [_split(text) for text in (picture.inline, picture.svg)]
 
     @staticmethod
-    def states(names: list[str]) -> dict[str, str]:
+    def states(names: Iterable[str]) -> dict[str, str]:
         """Return the states to draw the picture with."""
         return dict.fromkeys(names, _NEUTRAL)
 
@@ -78,32 +74,49 @@ class Stage:
 
         ``alone`` makes a document of it, else it is an element of a page.
         """
+        looks = moments_of(self._view, moments)
         parts = []
         for part in self._forms[alone]:
             if isinstance(part, str):
                 parts.append(part)
                 continue
-            moment = self._moment(part, moments)
-            state = _LIKE.get(moment.state, moment.state)
-            parts += [part.head, f"{part.classes} {state}", part.body, escape(moment.words)]
-            parts.append(part.end)
+            state, words = looks.get(part.ident, ("pending", ""))
+            parts += [part.head, f"{part.classes} {state}", part.body, escape(words), part.end]
         return "".join(parts)
 
-    def _moment(self, part: _Part, moments: Mapping[str, Moment]) -> Moment:
-        if not part.is_group:
-            return moments.get(part.name, Moment("pending"))
-        inside = [moments[name] for name in self._groups.get(part.name, ()) if name in moments]
-        states = [_LIKE.get(each.state, each.state) for each in inside]
-        state = next((state for state in _URGENT if state in states), "done")
-        if state == "pending" and set(states) - {"pending"}:
-            state = "running"
-        ended = sum(each in ("done", "cached", "failed", "cancelled") for each in states)
-        return Moment(state, f"{SIGNS.get(state, '·')} {ended}/{len(inside)}")
+
+def moments_of(view: View, moments: Mapping[str, Moment]) -> dict[str, tuple[str, str]]:
+    """Return the class and the words of each node, by the id of its element.
+
+    A group that is drawn as one node says how many of its operations have ended.
+    """
+    looks = {}
+    for node in view.nodes:
+        if isinstance(node, Collapsed):
+            moment = _group_moment([moments[m.name] for m in node.members if m.name in moments])
+        else:
+            moment = moments.get(node.name, Moment("pending"))
+        looks[ident(node)] = (_LIKE.get(moment.state, moment.state), moment.words)
+    return looks
+
+
+def staged(svg: str) -> str:
+    """Return a picture's SVG with the rules by which its nodes change their looks."""
+    svg = svg.replace('class="pulpo"', 'class="pulpo pulpo-live"', 1)
+    return svg.replace("</style>", f"{_RULES}</style>", 1)
+
+
+def _group_moment(inside: Sequence[Moment]) -> Moment:
+    states = [_LIKE.get(each.state, each.state) for each in inside]
+    state = next((state for state in _URGENT if state in states), "done")
+    if state == "pending" and set(states) - {"pending"}:
+        state = "running"
+    ended = sum(each in ("done", "cached", "failed", "cancelled") for each in states)
+    return Moment(state, f"{SIGNS.get(state, '·')} {ended}/{len(inside)}")
 
 
 class _Part(NamedTuple):
-    is_group: bool
-    name: str
+    ident: str
     head: str
     classes: str
     body: str
@@ -111,17 +124,15 @@ class _Part(NamedTuple):
 
 
 def _split(svg: str) -> list[str | _Part]:
-    svg = svg.replace('class="pulpo"', 'class="pulpo pulpo-live"', 1)
-    svg = svg.replace("</style>", f"{_RULES}</style>", 1)
+    svg = staged(svg)
     parts: list[str | _Part] = []
     last = 0
     for found in _NODE.finditer(svg):
-        kind, ident, classes, rest, sign, end = found.groups()
+        ident, classes, rest, sign, end = found.groups()
         kept = " ".join(each for each in classes.split() if each not in _STATES)
-        name = name_of(html.unescape(ident))
         parts.append(svg[last : found.start()])
-        head = f'<g id="{kind}-{ident}" class="'
-        parts.append(_Part(kind == "group", name, head, kept, f'"{rest}{sign}', end))
+        head = f'<g id="{ident}" class="'
+        parts.append(_Part(html.unescape(ident), head, kept, f'"{rest}{sign}', end))
         last = found.end()
     return [*parts, svg[last:]]
 

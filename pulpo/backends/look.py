@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +24,26 @@ from .view import (
     shorten,
 )
 
-__all__ = ["MOST", "READABLE", "collapse", "group_tree", "look", "shallower"]
+__all__ = [
+    "MOST",
+    "READABLE",
+    "closed_at_first",
+    "closed_in",
+    "collapse",
+    "group_tree",
+    "look",
+    "shallower",
+    "toggled",
+]
 
 # Above this number of nodes groups are collapsed, to the deepest level that leaves no more than can
 # be read.
 MOST = 1000
 READABLE = 300
+# A group of more operations than this opens one level at a time.
+_AT_ONCE = 60
 _STANDALONES = "standalones"
+_IsClosed = Callable[[Group, int], bool]
 
 
 def look(
@@ -40,6 +53,7 @@ def look(
     depth: int | None = None,
     around: str | None = None,
     hops: int | None = None,
+    closed: Collection[str] | None = None,
 ) -> View:
     """Return what is drawn of a plan.
 
@@ -54,6 +68,9 @@ def look(
         Only this operation, with what it needs and what needs it. Its own groups stay open.
     hops
         How many steps away from ``around``, each way; 1 when left out.
+    closed
+        Draw just these groups as one node each, whatever the number of nodes. ``"standalones"`` are
+        the operations without a group. When left out ``depth`` decides.
 
     Raises
     ------
@@ -83,6 +100,10 @@ def look(
         view = _cut(view, edges, around, 1 if hops is None else hops)
     missing, crowd = _ports(_operations(view.nodes))
     view = replace(view, missing=missing, crowd=crowd)
+    if closed is not None:
+        shut = frozenset(closed)
+        standalones = _STANDALONES in shut and not view.flow
+        return _collapsed(view, lambda group, _: group.name in shut, standalones=standalones)
     if depth is not None:
         return collapse(view, depth)
     return _readable(view) if len(view.nodes) > MOST else view
@@ -117,8 +138,13 @@ def collapse(view: View, depth: int, *, standalones: bool = False) -> View:
     standalones
         Draw the operations without a group as one node too.
     """
+    deepest = _level(view) + depth
+    return _collapsed(view, lambda _, level: level >= deepest, standalones=standalones)
+
+
+def _collapsed(view: View, is_closed: _IsClosed, *, standalones: bool) -> View:
     view = view.whole or view
-    tree = _collapse_tree(view.tree, _level(view) + depth, view.around)
+    tree = _collapse_tree(view.tree, 1, is_closed, view.around)
     if standalones:
         tree = _collapse_standalones(tree, view.around)
     path = view.flow.hierarchy_path if view.flow else ""
@@ -135,6 +161,40 @@ def collapse(view: View, depth: int, *, standalones: bool = False) -> View:
         top=_top(tree, view.flow),
         whole=view,
     )
+
+
+def closed_at_first(plan: Orchestration) -> list[str]:
+    """Return the groups to close so that a picture of the plan can be read at once."""
+    return closed_in(look(plan, closed=()))
+
+
+def closed_in(view: View) -> list[str]:
+    """Return the groups to close so that this, with all open, can be read at once."""
+    if len(view.nodes) > READABLE:
+        view = _readable(view)
+    return [node.name for node in view.nodes if isinstance(node, Collapsed)]
+
+
+def toggled(view: View, group: str) -> list[str]:
+    """Return the groups that are closed when ``group`` is opened, if it is closed, or closed.
+
+    A large group opens one level at a time.
+    """
+    closed = [node.name for node in view.nodes if isinstance(node, Collapsed)]
+    if group not in closed:
+        return [*(each for each in closed if not each.startswith(f"{group}.")), group]
+    closed.remove(group)
+    inside = _find_group((view.whole or view).tree, group)
+    if inside is not None and sum(1 for _ in _below(inside)) > _AT_ONCE:
+        closed += [child.name for child in inside.children if isinstance(child, Group)]
+    return closed
+
+
+def _find_group(tree: Group, name: str) -> Group | None:
+    for child in tree.children:
+        if isinstance(child, Group) and f"{name}.".startswith(f"{child.name}."):
+            return child if child.name == name else _find_group(child, name)
+    return None
 
 
 def shallower(view: View) -> Iterator[View]:
@@ -407,14 +467,14 @@ def _levels(tree: Group) -> tuple[Counter[int], Counter[int]]:
     return operations, groups
 
 
-def _collapse_tree(group: Group, levels: int, around: str) -> Group:
-    """Return the group with those ``levels`` below it as single nodes, but not around's own."""
+def _collapse_tree(group: Group, level: int, is_closed: _IsClosed, around: str) -> Group:
+    """Return the group with the closed ones below it as single nodes, but not around's own."""
     made = Group(group.name, hidden=group.hidden)
     for child in group.children:
         if not isinstance(child, Group):
             made.children.append(child)
-        elif levels > 1 or around.startswith(f"{child.name}."):
-            made.children.append(_collapse_tree(child, levels - 1, around))
+        elif around.startswith(f"{child.name}.") or not is_closed(child, level):
+            made.children.append(_collapse_tree(child, level + 1, is_closed, around))
         else:
             members = tuple(_below(child))
             total = len(members) + _hidden(child)

@@ -7,14 +7,14 @@ import html
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingProgramError, PulpoError, UsageError
-from .dot import VIEWS, name_of
+from .dot import DIRECTIONS, VIEWS, name_of
 from .look import look
 from .view import SIGNS, View, summary
 
@@ -117,17 +117,21 @@ class Picture:
         What each operation's run came to, by name.
     links
         Where in the page an operation's source stands, by name, as ``#anchor``.
+    direction
+        ``"down"`` or ``"right"``; the dataflow goes down and the hierarchy right when left out.
     """
 
     view: View
     kind: str = "both"
     states: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    direction: str = ""
 
     @cached_property
     def dot(self) -> str:
         """The DOT text."""
-        return VIEWS[self.kind](self.view, self.states)
+        way = {"direction": self.direction} if self.direction else {}
+        return VIEWS[self.kind](self.view, self.states, **way)
 
     @cached_property
     def text(self) -> str:
@@ -206,18 +210,24 @@ def draw(
     depth: int | None = None,
     around: str | None = None,
     hops: int | None = None,
+    closed: Collection[str] | None = None,
     states: Mapping[str, str] | None = None,
     links: Mapping[str, str] | None = None,
+    direction: str = "",
 ) -> Picture:
     """Return the picture of a plan: ``"both"``, ``"dataflow"`` or ``"hierarchy"``.
 
-    ``flow``, ``depth``, ``around`` and ``hops`` choose a part, as `pulpo.backends.look.look` says;
-    ``states`` and ``links`` are those of `Picture`.
+    ``flow``, ``depth``, ``around``, ``hops`` and ``closed`` choose a part, as
+    `pulpo.backends.look.look` says; ``states``, ``links`` and ``direction`` are those of `Picture`.
     """
     if view not in VIEWS:
         raise UsageError(f"no view is called {view!r}: choose {', '.join(VIEWS)}.")
-    part = look(plan, flow, depth=depth, around=around, hops=hops)
-    return Picture(view=part, kind=view, states=states or {}, links=links or {})
+    if direction and direction not in DIRECTIONS:
+        raise UsageError(f"no direction is called {direction!r}: {' or '.join(DIRECTIONS)}.")
+    part = look(plan, flow, depth=depth, around=around, hops=hops, closed=closed)
+    return Picture(
+        view=part, kind=view, states=states or {}, links=links or {}, direction=direction
+    )
 
 
 def svg(dot_text: str) -> str:
