@@ -47,7 +47,7 @@ from .backends.local import exit_error
 from .backends.prefect import blocked_error
 from .errors import RunError, ServerError, UnknownNameError, did_you_mean
 from .models import misfit
-from .parameters import LiveNames, all_values, check_names, convert
+from .parameters import LiveNames, all_values, check_names, convert, without_usual_none
 from .plan import Engine, FlowDefinition, Orchestration
 from .prefect_server import KeptServer, PrivateServer, find_kept, shared, turn_to, without_server
 from .reuse import Calls, FromRun, FromStorage, Reuse
@@ -307,7 +307,8 @@ class _Job:
         loaded = _load(self.modules, self.functions, self.namespace, self.run.flow)
         flow = loaded.flows[self.run.flow]
         annotations = inspect.get_annotations(flow.fn)
-        values = convert(self.definition, annotations, self.parameters, loaded.helpers.Ref)
+        given = without_usual_none(self.definition, self.parameters)
+        values = convert(self.definition, annotations, given, loaded.helpers.Ref)
         url = await self._server_url()
         await _aside(lambda: turn_to(url))
         with (

@@ -74,7 +74,7 @@ TABLE = {
     # How the engine without Prefect, which knows of plans and functions alone, tells its run.
     "local_runs": Room("plan backends runs run_logs errors"),
     "run_view": Room("runs backends"),
-    "parameters": Room("plan errors", "pydantic"),
+    "parameters": Room("models plan errors", "pydantic"),
     # Here, not in services: a run has to find the server that is kept.
     "prefect_server": Room("settings errors", "psutil"),
     "runner": Room(
