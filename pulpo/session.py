@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .compiler import Selection
     from .exports import EarlierFlow, Existing
     from .loading import Cells
+    from .parameters import Field
     from .plan import Edge, FlowDefinition, Orchestration, Parameter
     from .reports import (
         Checked,
@@ -576,6 +577,50 @@ class Session:
 
     # - running -
 
+    def variable(self, name: str) -> Any:
+        """Return the live object that ``@name`` stands for, as the value of a parameter.
+
+        Raises
+        ------
+        UnknownNameError
+            When the notebook has no such variable.
+        """
+        if name in self.namespace:
+            return self.namespace[name]
+        known = [key for key in self.namespace if not key.startswith("_")]
+        raise UnknownNameError(
+            f"there is no variable {name!r} in the notebook.{did_you_mean(name, known)}"
+        )
+
+    def form(self, flow: str | None = None, **part: Unpack[Part]) -> tuple[Field, ...]:
+        """Return what a form for a flow's parameters shows, field by field.
+
+        What its fields make of a person's input goes into ``parameters`` of `run`, under their
+        names.
+
+        Raises
+        ------
+        UnknownNameError, BlockedFlowError, UsageError
+            As `run` does.
+        """
+        from .backends.prefect import blocked_error
+        from .parameters import form
+
+        plan = self.part(part)
+        chosen = self.flow(flow, plan)
+        if chosen.blocked:
+            raise blocked_error(chosen.name, chosen.blocked)
+        kept = [p.name for p in chosen.parameters if p.value and self._is_kept(p.value.operation)]
+        functions = {each.name: each.function for each in self.operations if each.function}
+        return form(
+            plan,
+            chosen,
+            functions,
+            self.namespace,
+            look_up=self.variable,
+            earlier=dict(self._told_of(chosen, kept)),
+        )
+
     def run(
         self,
         flow: str | None = None,
@@ -655,12 +700,13 @@ class Session:
     ) -> _Job:
         from .backends.prefect import blocked_error
         from .backends.render import draw
+        from .parameters import UNSET
         from .reuse import FromStorage
 
         _check_outside()
         _check_engine(engine, part, resume=resume, changed=changed)
         _check_reuse(part, resume=resume, changed=changed)
-        by_person = dict(parameters or {})
+        by_person = {n: value for n, value in (parameters or {}).items() if value is not UNSET}
         then = self._resumable(flow, part) if resume else None
         if then is not None:
             flow, part, by_person = then.flow, then.part, {**then.parameters, **by_person}
@@ -670,7 +716,7 @@ class Session:
             raise blocked_error(chosen.name, chosen.blocked)
         given = dict(by_person)
         kept = self._from_earlier_runs(chosen, given)
-        notes = self._told_of(chosen, kept)
+        notes = tuple(f"{name}: {told}" for name, told in self._told_of(chosen, kept))
         by_hand = _sources(chosen, given) - _sources(chosen, kept)
         given.update(kept)
         operations = {operation.name: operation for operation in self.operations}
@@ -715,14 +761,24 @@ class Session:
             engine=engine,
         )
 
-    def _told_of(self, flow: FlowDefinition, kept: Mapping[str, Any]) -> tuple[str, ...]:
-        """Say which parameters of a flow come from earlier runs, and what those were made of."""
-        return tuple(
-            f"{parameter.name}: the result of {parameter.value.operation} in an earlier run"
-            f"{self._given_then(parameter.value.operation)}"
+    def _told_of(self, flow: FlowDefinition, kept: Iterable[str]) -> list[tuple[str, str]]:
+        """Say of each parameter that comes from an earlier run so, and what that was made of."""
+        return [
+            (
+                parameter.name,
+                f"the result of {parameter.value.operation} in an earlier run"
+                f"{self._given_then(parameter.value.operation)}",
+            )
             for parameter in flow.parameters
             if parameter.name in kept and parameter.value
-        )
+        ]
+
+    def _is_kept(self, name: str) -> bool:
+        """Return whether a run would take the result of this operation from an earlier one."""
+        if not self._is_fresh(name):
+            return False
+        call = self._ran[name].call
+        return call is None or not call.is_broken
 
     def _modules(self, plan: Orchestration) -> dict[str, str]:
         from .backends.prefect import generate_modules

@@ -28,7 +28,7 @@ class Room(NamedTuple):
 
 BELOW_SESSION = (
     "errors names models operations registry dataflow plan compiler backends carry checks exports "
-    "loading runner settings reports changes runs run_logs reuse "
+    "loading parameters runner settings reports changes runs run_logs reuse "
     "prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
@@ -74,11 +74,12 @@ TABLE = {
     # How the engine without Prefect, which knows of plans and functions alone, tells its run.
     "local_runs": Room("plan backends runs run_logs errors"),
     "run_view": Room("runs backends"),
+    "parameters": Room("models plan errors", "pydantic"),
     # Here, not in services: a run has to find the server that is kept.
     "prefect_server": Room("settings errors", "psutil"),
     "runner": Room(
-        "models plan backends runs run_logs local_runs reuse prefect_server errors",
-        "prefect pydantic anyio httpx",
+        "models plan parameters backends runs run_logs local_runs reuse prefect_server errors",
+        "prefect anyio httpx",
     ),
     "settings": Room("errors", "pydantic pydantic_settings platformdirs"),
     "session": Room(BELOW_SESSION, "IPython"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from runner_sample import NAMES, CleanedJobs, RawJobs, sample
 
-from pulpo import runner
+from pulpo import parameters, runner
 from pulpo.errors import (
     BlockedFlowError,
     MissingInputError,
@@ -32,13 +32,13 @@ def run(flow: str, /, **parameters: Any) -> Run:
     return runner.run_flow_blocking(*given, **options)
 
 
-def converted(flow: str, **parameters: Any) -> dict[str, Any]:
+def converted(flow: str, **given: Any) -> dict[str, Any]:
     the = sample()
     loaded = runner._load(the.modules, the.functions, the.namespace)
     definition = the.plan.get_flow(flow)
     assert definition is not None
     annotations = inspect.get_annotations(loaded.flows[flow].fn)
-    return runner._convert(definition, annotations, parameters, loaded.helpers.Ref)
+    return parameters.convert(definition, annotations, given, loaded.helpers.Ref)
 
 
 # --- Loading -------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_a_load_that_fails_leaves_nothing_behind() -> None:
 
 
 def test_types_come_from_the_notebook_and_then_from_the_operations_modules() -> None:
-    stand_in = runner._Operations("run_cache.operations", sample().functions, {"RawJobs": 1})
+    stand_in = parameters.LiveNames("run_cache.operations", sample().functions, {"RawJobs": 1})
     assert stand_in.RawJobs == 1
     assert stand_in.CleanedJobs is CleanedJobs
     with pytest.raises(AttributeError, match="Nowhere"):

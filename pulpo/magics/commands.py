@@ -14,7 +14,7 @@ from typing import Any, cast
 from IPython.core.getipython import get_ipython
 from IPython.utils.capture import capture_output
 
-from ..errors import BlockedFlowError, UnknownNameError, UsageError, did_you_mean
+from ..errors import BlockedFlowError, UsageError, did_you_mean
 from ..session import ENGINES, RUNNERS, Part, Session
 from .arguments import HelpRequested, Parser, split, whole
 from .progress import ProgressLine, show
@@ -131,17 +131,8 @@ def parameters_of(session: Session, words: Sequence[str] | None) -> dict[str, An
             )
         if name in values:
             raise UsageError(f"%pulpo run: --param gives {name!r} twice.")
-        values[name] = _variable(session, value[1:]) if value.startswith("@") else value
+        values[name] = session.variable(value[1:]) if value.startswith("@") else value
     return values
-
-
-def _variable(session: Session, name: str) -> Any:
-    if name in session.namespace:
-        return session.namespace[name]
-    known = [key for key in session.namespace if not key.startswith("_")]
-    raise UnknownNameError(
-        f"there is no variable {name!r} in the notebook.{did_you_mean(name, known)}"
-    )
 
 
 # --- The subcommands ----------------------------------------------------------------------------
