@@ -49,6 +49,12 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@$(PY) -c 'import matplotlib.font_manager' 2>/dev/null
 	@touch $@ $(VENV)/.demo
 
+node_modules/.made: .npmrc package.json package-lock.json
+	@sh scripts/need.sh node
+	@echo "installing eslint into node_modules"
+	@npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null
+	@touch $@
+
 $(VENV)/.lab: $(VENV)/.demo
 	@$(call pip_install,-e '.[lab$(,)notebooks]')
 	@touch $@
@@ -90,9 +96,13 @@ copies:
 		cp $$notebook $$to || exit 1; \
 	done
 
-lint: $(VENV)/.dev ## ruff
+NO_NODE := $(filter 1,$(PULPO_NO_NODE))
+ESLINT := node_modules/.bin/eslint --max-warnings 0 eslint.config.js pulpo
+
+lint: $(VENV)/.dev $(if $(NO_NODE),,node_modules/.made) ## ruff and eslint
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
+	@$(if $(NO_NODE),echo "PULPO_NO_NODE=1: JavaScript is not linted",$(ESLINT))
 
 types: $(VENV)/.dev ## mypy
 	@$(PY) -m mypy
@@ -110,6 +120,6 @@ lab: $(VENV)/.lab ## the notebooks in JupyterLab
 bench: $(VENV)/.bench ## pulpo against its peers, in one run
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
-clean: ## remove caches and what the demo left, keep .venv
-	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove caches, node_modules and what the demo left, keep .venv
+	@rm -rf build dist node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print | xargs rm -rf

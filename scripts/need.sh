@@ -1,5 +1,5 @@
 #!/bin/sh
-# Finds or installs what pip cannot: `need.sh python|graphviz|chromium`. Asks nothing.
+# Finds or installs what pip cannot: `need.sh python|graphviz|chromium|node`. Asks nothing.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 PYTHON=${PYTHON:-python3}
@@ -61,6 +61,19 @@ need_chromium() {
     if may_apt && apt chromium && have chromium; then return; fi
     say "The browser tests need Chromium. As root: apt-get install chromium; or name one: PULPO_CHROMIUM=/path; or go without: PULPO_NO_BROWSER=1 make test"
     exit 1
+}
+
+# For the linter of the widgets' JavaScript. Users of pulpo need no Node.
+need_node() {
+    { have node && have npm; } || { may_apt && apt nodejs npm; } || true
+    if ! { have node && have npm; }; then
+        say "The linter of pulpo/widgets/*.js needs Node 18.18 or later with npm. As root: apt-get install nodejs npm; or go without: PULPO_NO_NODE=1 make lint"
+        exit 1
+    fi
+    if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 18 || (a === 18 && b >= 18) ? 0 : 1)'; then
+        say "The linter of pulpo/widgets/*.js needs Node 18.18 or later; 'node' is $(node --version). Install a later one, or go without: PULPO_NO_NODE=1 make lint"
+        exit 1
+    fi
 }
 
 for tool in "$@"; do
