@@ -30,7 +30,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -596,8 +596,9 @@ class _Job:
         return await _aside(self.server.url)
 
 
-#: Runs that nobody waits for.
+#: Runs that nobody waits for, and what keeps them quiet when the process ends.
 _started: weakref.WeakSet[Run] = weakref.WeakSet()
+_silence = ExitStack()
 
 
 def _end_with_the_process(run: Run) -> None:
@@ -623,7 +624,7 @@ def _end_started_runs() -> None:
         return
     end = time.monotonic() + _GRACE
     # For good: what is left behind may yet complain that everything ends.
-    kept_logs(left[0]).__enter__()
+    _silence.enter_context(kept_logs(left[0]))
     logging.getLogger("concurrent.futures").disabled = True
     with without_server():  # Prefect has sent its last events by now
         for run in left:
