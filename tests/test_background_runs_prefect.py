@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from background import SECONDS, Heard, began, book, end, go_on
+from kernels import started
 
 pytestmark = [
     pytest.mark.prefect,
@@ -67,3 +69,38 @@ def test_a_process_ends_with_what_prefect_runs_in_it(
     sleep = "for _ in range(2500): time.sleep(.1)" if runner == "threads" else "time.sleep(250)"
     said = end(private_env, kind="def", sleep=sleep, engine="prefect", runner=runner)
     assert runner == "process" or not said  # of which Python's resource tracker warns
+
+
+CELL = """
+%load_ext pulpo
+import asyncio, time
+import pulpo
+from pulpo.session import current
+@pulpo.operation
+async def late() -> int:
+    print("said by late")
+    while not stop:
+        await asyncio.sleep(0.05)
+    return 7
+stop = []
+run = current().start()
+while run.states["late"] != "running":
+    time.sleep(0.05)
+"""
+
+
+def test_a_kernel_is_free_meanwhile_and_its_interrupt_is_not_for_the_run(
+    private_env: dict[str, str], tmp_path: Path
+) -> None:
+    with started(private_env | {"PULPO_NO_WARMUP": "1"}, tmp_path) as kernel:
+        kernel.run(CELL)
+        request = kernel.send("open('waits', 'w').close()\ntime.sleep(300)")
+        while not (tmp_path / "waits").exists():
+            time.sleep(0.1)
+        kernel.manager.interrupt_kernel()
+        *_, error = kernel.outputs(request)
+        assert error["ename"] == "KeyboardInterrupt"
+        assert kernel.text("run.state") == "'running'"
+        kernel.run("stop.append(1)")
+        assert kernel.text("run.wait(60), run.state, run['late']") == "(True, 'done', 7)"
+        assert kernel.text("run.logs('late')[0]") == "'late: said by late'"
