@@ -150,6 +150,8 @@ def _take_streams() -> None:
     """Stand between ``print``, warnings and loggers, and what they write to."""
     for name in _STREAMS:
         stream = getattr(sys, name)
+        if isinstance(stream, _Output):  # a cell that ran during another run gave it back late
+            continue
         shows = not type(stream).__module__.startswith("ipykernel")
         taken = _Output(stream, shows=shows)
         setattr(sys, name, taken)

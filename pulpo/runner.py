@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
 import copyreg
 import ctypes
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 import types
+import weakref
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -28,7 +30,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -47,12 +49,20 @@ from .backends.local import exit_error
 from .backends.prefect import blocked_error
 from .errors import RunError, ServerError, UnknownNameError, did_you_mean
 from .models import misfit
-from .parameters import LiveNames, all_values, check_names, convert, without_usual_none
+from .parameters import (
+    LiveNames,
+    all_values,
+    check_names,
+    check_values,
+    convert,
+    without_usual_none,
+)
 from .plan import Engine, FlowDefinition, Orchestration
 from .prefect_server import KeptServer, PrivateServer, find_kept, shared, turn_to, without_server
 from .reuse import Calls, FromRun, FromStorage, Reuse
 from .run_logs import Report, Reporter, Reports, Speaker, busy_threads, kept_logs
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
+from .threads import Threads
 
 if TYPE_CHECKING:
     from prefect import Flow, Task
@@ -67,6 +77,7 @@ __all__ = [
     "load_flows",
     "run_flow",
     "run_flow_blocking",
+    "start_flow",
     "warm_up",
 ]
 
@@ -112,7 +123,8 @@ async def run_flow(
     modules
         The generated code, as `load_flows` takes it.
     on_change
-        Called with the run at most ten times a second, and once when it has ended.
+        Called with the run: at once, in the calling thread, then at most ten times a second when
+        something changed, and once when it has ended.
     server
         The private server to use where none is configured and ``pulpo prefect start`` keeps none;
         the process's own by default.
@@ -132,7 +144,8 @@ async def run_flow(
     """
     job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
     job.set_engine(engine)
-    return await job.drive(on_change)
+    with job.under_way(on_change):
+        return await job.drive(on_change)
 
 
 def run_flow_blocking(
@@ -155,31 +168,80 @@ def run_flow_blocking(
     """
     job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
     job.set_engine(engine)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    with job.under_way(on_change):
         try:
-            return asyncio.run(job.drive(on_change))
-        except KeyboardInterrupt:
-            raise RunInterrupted(job.run) from None
-    return _in_other_loop(job, on_change)
+            asyncio.get_running_loop()
+        except RuntimeError:
+            try:
+                return asyncio.run(job.drive(on_change))
+            except KeyboardInterrupt:
+                raise RunInterrupted(job.run) from None
+        return _in_other_loop(job, on_change)
+
+
+def start_flow(
+    orchestration: Orchestration,
+    flow: str,
+    functions: Mapping[str, Callable[..., Any]],
+    namespace: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    *,
+    modules: Mapping[str, str],
+    on_change: OnChange | None = None,
+    server: PrivateServer | None = None,
+    engine: Engine = "prefect",
+    reuse: Reuse | None = None,
+) -> Run:
+    """Do the same as `run_flow` in a thread with a loop of its own, and return the run at once.
+
+    Whatever goes wrong after that stands in the run. ``on_change`` is called in that thread, but
+    for the first time. When the process ends, so does the run.
+
+    Raises
+    ------
+    UnknownNameError, BlockedFlowError, UsageError, MissingInputError, RunError
+        Before anything starts; parameters are converted here already.
+    """
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
+    job.set_engine(engine)
+    check_values(job.definition, functions, namespace, parameters)
+
+    async def main() -> None:
+        try:
+            await job.drive(on_change)
+        except BaseException as error:
+            job.broke_off(error)
+        finally:
+            job.run._over.set()  # asyncio may yet wait for what is left behind
+
+    def body() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            job.broke_off(error)
+        finally:
+            job.run._over.set()
+
+    job.begin(on_change)
+    _end_with_the_process(job.run)
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(body,), name="pulpo-run", daemon=True)
+    try:
+        thread.start()
+    except BaseException:
+        job.run.cancel()
+        job.run._over.set()
+        raise
+    return job.run
 
 
 def _in_other_loop(job: _Job, on_change: OnChange | None) -> Run:
     box: list[Run | BaseException] = []
-    cancel: list[Callable[[], object]] = []
     changed, ended = threading.Event(), threading.Event()
-
-    async def main() -> Run:
-        task = asyncio.current_task()
-        assert task is not None
-        loop = asyncio.get_running_loop()
-        cancel.append(lambda: loop.call_soon_threadsafe(task.cancel))
-        return await job.drive(lambda run: changed.set())
 
     def body() -> None:
         try:
-            box.append(asyncio.run(main()))
+            box.append(asyncio.run(job.drive(lambda run: changed.set())))
         except BaseException as error:
             box.append(error)
         finally:
@@ -194,8 +256,7 @@ def _in_other_loop(job: _Job, on_change: OnChange | None) -> Run:
                 changed.clear()
                 on_change(job.run)
     except KeyboardInterrupt:
-        for each in cancel:
-            each()
+        job.run.cancel()
         ended.wait(_GRACE + 1)
         job.run_ended("cancelled")
     if on_change is not None:
@@ -254,12 +315,40 @@ class _Job:
         if engine == "local":
             self.run.runner = "local"
 
+    def begin(self, on_change: OnChange | None) -> None:
+        """Tell that there is a run, which somebody may wait for from now on."""
+        self.run._over.clear()
+        try:
+            if on_change is not None:
+                on_change(self.run)
+        except BaseException:
+            self.run._over.set()
+            raise
+
+    @contextmanager
+    def under_way(self, on_change: OnChange | None) -> Iterator[None]:
+        """Begin, and tell those who wait when it is over."""
+        self.begin(on_change)
+        try:
+            yield
+        finally:
+            self.run._over.set()
+
+    def broke_off(self, error: BaseException) -> None:
+        """Note what ended a run that nobody waits for; what `drive` noted already stays."""
+        if self.run.state in ("starting", "running"):
+            self.run.error = error
+            self.run_ended("failed")
+
     async def drive(self, on_change: OnChange | None) -> Run:
         """Run, while telling ``on_change`` what changes; see `run_flow`."""
         task = asyncio.create_task(self._execute())
-        told, begun = "", time.monotonic()
+        begun = time.monotonic()
+        told = self._seen(begun)
         try:
             while not task.done():
+                if self.run._has_to_end:
+                    raise asyncio.CancelledError
                 await asyncio.wait({task}, timeout=_TICK)
                 self._read_reports()
                 if self._lost_server("running"):
@@ -273,11 +362,7 @@ class _Job:
                     task = asyncio.create_task(self._execute())
                 if on_change is None or task.done():
                     continue
-                seen = [(each.state, each.ended) for each in self.run.operations.values()]
-                now = f"{self.run.state}{seen}{int(self.run.elapsed())}"  # time is shown, too
-                # A server that is up already answers at once: no need to speak of it.
-                speak = self.run.state != "starting" or time.monotonic() - begun > 1
-                if speak and now != told:
+                if (now := self._seen(begun)) != told:
                     told = now
                     on_change(self.run)
         except asyncio.CancelledError:
@@ -293,6 +378,14 @@ class _Job:
                 on_change(self.run)
         task.result()
         return self.run
+
+    def _seen(self, begun: float) -> str:
+        """Return what one sees of the run: when that changes it is told."""
+        run = self.run
+        states = [(each.state, each.ended) for each in run.operations.values()]
+        # Time is shown, too; and that it starts is worth a word when that takes longer.
+        is_slow = run.state == "starting" and time.monotonic() - begun > 1
+        return f"{run.state}{states}{int(run.elapsed())}{is_slow}"
 
     async def _execute(self) -> None:
         try:
@@ -503,6 +596,43 @@ class _Job:
         return await _aside(self.server.url)
 
 
+#: Runs that nobody waits for, and what keeps them quiet when the process ends.
+_started: weakref.WeakSet[Run] = weakref.WeakSet()
+_silence = ExitStack()
+
+
+def _end_with_the_process(run: Run) -> None:
+    """Have a run cancelled when the process ends."""
+    _started.add(run)
+    _look_after_started_runs()
+
+
+@functools.cache
+def _look_after_started_runs() -> None:
+    # Before pools are waited for, where Python lets us: they wait for their workers. What is
+    # registered last comes first, so they have to be there.
+    for pools in ("thread", "process"):
+        with suppress(ImportError):
+            importlib.import_module(f"concurrent.futures.{pools}")
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(_end_started_runs)
+
+
+def _end_started_runs() -> None:
+    left = [run for run in _started if not run.wait(0)]
+    if not left:
+        return
+    end = time.monotonic() + _GRACE
+    # For good: what is left behind may yet complain that everything ends.
+    _silence.enter_context(kept_logs(left[0]))
+    logging.getLogger("concurrent.futures").disabled = True
+    with without_server():  # Prefect has sent its last events by now
+        for run in left:
+            run.cancel()
+        for run in left:
+            run.wait(max(0.0, end - time.monotonic()))
+
+
 async def _cancel(task: asyncio.Task[None]) -> None:
     """Cancel ``task`` and give it a moment; what does not end then is left behind."""
     task.cancel()
@@ -658,6 +788,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
         exec(compile(text, filename, "exec", dont_inherit=True), vars(module))
         if name.endswith(".orchestration"):
+            module.THREADS = Threads(64)  # type: ignore[attr-defined]  # nobody waits for these
             _helpers[f"{name}\n{text}"] = module
 
 

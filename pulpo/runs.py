@@ -6,6 +6,7 @@ import html
 import inspect
 import sys
 import sysconfig
+import threading
 import time
 import traceback
 import types
@@ -179,6 +180,9 @@ class Run:
         self._reuse: Reuse | None = None
         #: What operations gave that is not what their annotations say.
         self.misfits: dict[str, str] = {}
+        self._has_to_end = False
+        self._over = threading.Event()
+        self._over.set()  # unless somebody drives it
 
     def __getitem__(self, operation: str) -> Any:
         return self._operation(operation).value
@@ -234,6 +238,21 @@ class Run:
         """True when another run can go on from here, with what finished."""
         of_session = self._draw is not None
         return of_session and self.runner == "async" and self.state in ("failed", "cancelled")
+
+    def cancel(self) -> None:
+        """Ask the run to end, as an interrupt does, from any thread; what finished is kept.
+
+        It returns at once, and a moment later the run is ``"cancelled"``: see `wait`. Who waits in
+        ``run`` or ``arun`` gets `RunInterrupted`. A run that has ended stays what it is.
+        """
+        self._has_to_end = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the run has ended, so many seconds at most; return whether it has.
+
+        On the event loop that the run itself is on, it would wait for ever.
+        """
+        return self._over.wait(timeout)
 
     def graph(self, view: str = "both") -> Picture:
         """Return the picture of the flow with the state that each operation has now.
@@ -396,6 +415,8 @@ class Run:
 
     def progress_line(self) -> str:
         """Return one line such as ``"running 3/5: scraping.merge"``."""
+        if self.state == "starting" and self.runner == "local":
+            return "starting"
         if self.state == "starting":
             return "starting Prefect (the first run of a session takes up to half a minute)"
         ended = sum(state in _ENDED for state in self.states.values())

@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,6 +136,7 @@ class Session:
         self.namespace = namespace
         self.recorder = Recorder(namespace)
         self.last_run: Run | None = None
+        self._watchers: list[_Listener] = []
         self._unfinished: _Unfinished | None = None
         self._ran: dict[str, _Kept] = {}
         self._runs = 0
@@ -687,6 +689,50 @@ class Session:
         )
         return await runner.run_flow(*job.positional(), **job.options())
 
+    def start(
+        self,
+        flow: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        on_change: Callable[[Run], None] | None = None,
+        engine: Engine = "prefect",
+        resume: bool = False,
+        changed: bool = False,
+        **part: Unpack[Part],
+    ) -> Run:
+        """Do the same as `run` in the background, and return the run at once.
+
+        `Run.wait` waits for its end and `Run.cancel` ends it; an interrupt does not. What goes
+        wrong from then on stands in `Run.error`. It ends with the process, and its ``on_change``
+        is called in a thread of its own.
+
+        Raises
+        ------
+        UnknownNameError, BlockedFlowError, MissingInputError, UsageError, RunError
+            Before anything ran; values are converted here already.
+        """
+        from . import runner
+
+        told = _Listener(on_change) if on_change is not None else None
+        job = self._job(flow, parameters, part, told, resume=resume, changed=changed, engine=engine)
+        return runner.start_flow(*job.positional(), **job.options())
+
+    def watch(self, listener: Callable[[Run], None]) -> Callable[[], None]:
+        """Call ``listener`` with each run of the session; return a function that ends that.
+
+        It is called as soon as there is a run (``"starting"``), then at most ten times a second
+        when something changed, and at the end, in the thread that the run is told in: that of
+        ``run`` or ``arun``, or the run's own. When it raises, that is logged, and nothing else.
+        """
+        told = _Listener(listener)
+        self._watchers.append(told)
+
+        def unwatch() -> None:
+            if told in self._watchers:
+                self._watchers.remove(told)
+
+        return unwatch
+
     def _job(
         self,
         flow: str | None,
@@ -732,6 +778,17 @@ class Session:
         drawn = functools.partial(draw, plan, flow=chosen, links=self.links(plan))
         self._runs += 1
         number = self._runs
+        recorder, recorded = self.recorder, len(self.recorder.statements)
+        begun = time.monotonic()
+
+        def code_then(name: str) -> str:
+            if self.registry.get(name) is not declared[name] or self.recorder is not recorder:
+                return os.urandom(16).hex()
+            since = recorder.statements[recorded:]
+            try:
+                return self._live_code_of(name, {each for one in since for each in one.binds})
+            except RuntimeError:  # a cell that runs meanwhile changed what is looked at
+                return os.urandom(16).hex()
 
         def has_changed(run: Run) -> None:
             self.last_run = run
@@ -742,11 +799,14 @@ class Session:
                 self._ran[name] = _Kept(declared[name], run[name], number, by_hand, call)
             if run.is_resumable:
                 called = [name for name, each in run.operations.items() if each.calls]
-                codes = {name: self._live_code_of(name) for name in called}
+                codes = {name: code_then(name) for name in called}
                 self._unfinished = _Unfinished(run, flow, part, by_person, codes)
             elif run.state in ("done", "failed", "cancelled"):
                 self._unfinished = None
-            if on_change is not None:
+            for watcher in list(self._watchers):
+                watcher(run)
+            # A server that is up already answers at once: no need to speak of it.
+            if on_change is not None and (run.state != "starting" or time.monotonic() - begun > 1):
                 on_change(run)
 
         return _Job(
@@ -818,10 +878,11 @@ class Session:
                 called.setdefault(edge.source, []).append(edge.target)
         return FromRun({name: ran[name].calls for name in same}, called)
 
-    def _live_code_of(self, name: str) -> str:
+    def _live_code_of(self, name: str, bound_since: Iterable[str] = ()) -> str:
         """Return `_code_of`, which is another one too when a class that it uses was made anew.
 
-        What ran before has instances of the class that was there then.
+        What ran before has instances of the class that was there then. It is another one each time
+        when a name that it uses is among those that were bound during the run.
         """
         import hashlib
 
@@ -830,6 +891,8 @@ class Session:
         except CarryError:
             return os.urandom(16).hex()
         names = sorted({name for name in re.findall(r"\w+", carried.text) if name.isidentifier()})
+        if not {*names}.isdisjoint(bound_since):
+            return os.urandom(16).hex()
         live = [(each, self.namespace.get(each)) for each in names]
         classes = [(each, id(value)) for each, value in live if isinstance(value, type)]
         return hashlib.sha256(f"{self._digest_of(carried)}{classes}".encode()).hexdigest()
@@ -1424,6 +1487,24 @@ class _Job:
             "reuse": self.reuse,
             "engine": self.engine,
         }
+
+
+class _Listener:
+    """Calls somebody who listens to runs; what they raise is logged once, and breaks no run."""
+
+    def __init__(self, listener: Callable[[Run], None]) -> None:
+        self._listener = listener
+        self._has_raised = False
+
+    def __call__(self, run: Run) -> None:
+        try:
+            self._listener(run)
+        except Exception:
+            import logging
+
+            if not self._has_raised:
+                logging.getLogger(__name__).exception("a listener to runs raised")
+            self._has_raised = True
 
 
 class _Piece(NamedTuple):

@@ -29,6 +29,7 @@ LONG = (
     "test_services.py",
     "test_runs_kernel.py",
     "test_reuse_prefect.py",
+    "test_background_runs_prefect.py",
     "test_prefect_flows.py",
 )
 

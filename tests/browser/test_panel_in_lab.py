@@ -51,7 +51,8 @@ def opened(lab: Any, cells: list[str], **size: int) -> Page:
     lab.write("panel.ipynb", cells)
     page: Page = lab.open("panel.ipynb", **size)
     lab.run_all(page)
-    page.locator(".pulpo-panel .pulpo-stage").last.wait_for(state="visible")
+    shown = page.locator(".pulpo-panel .pulpo-stage:visible")
+    expect(shown).to_have_count(sum("%pulpo panel" in cell for cell in cells))
     return page
 
 
