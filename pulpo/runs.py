@@ -450,12 +450,15 @@ class Run:
         lines = [f"{line[0]:<{name}}  {line[1]:<{state}}  {line[2]}".rstrip() for line in table]
         if more:
             lines.append(f"… and {more} more")
-        return "\n".join([f"{self.flow}: {self.state}", *lines, *self.all_notes()])
+        return "\n".join([f"{self.flow}: {self.state}", *lines, *self._shown_notes()])
 
     def all_notes(self) -> list[str]:
-        """Return all that a person should know of the run: `misfits`, `notes`, what was printed."""
+        """Return all that a person should know of the run: `misfits`, `notes`, what was reused."""
         wrong = [f"{name} gave {what}" for name, what in self.misfits.items()]
-        notes = [*wrong, *self.notes, *(self._reuse.notes if self._reuse else ())]
+        return [*wrong, *self.notes, *(self._reuse.notes if self._reuse else ())]
+
+    def _shown_notes(self) -> list[str]:
+        notes = self.all_notes()
         if self._printed:
             names = [name for name in self.operations if name in self._printed]
             lines = sum(self._printed.values())
@@ -476,7 +479,7 @@ class Run:
         head = "".join(f"<th {_LEFT}>{name}</th>" for name in ("operation", "state", "value", ""))
         body = "".join(_html_row(row) for row in rows)
         notes = [f"… and {more} more"] if more else []
-        note = "".join(f"<div>{html.escape(text)}</div>" for text in (*notes, *self.all_notes()))
+        note = "".join(f"<div>{html.escape(text)}</div>" for text in (*notes, *self._shown_notes()))
         return (
             f'<div class="pulpo-run"><div><b>{html.escape(self.flow)}</b>: {self.state} '
             f"{_html_seconds(self.seconds)}{_html_link(self.url)}</div>"

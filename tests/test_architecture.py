@@ -97,7 +97,8 @@ TABLE = {
     "magics": Room(FRONT_END + " run_view", "IPython traitlets"),
     # The panel says what the session answers in its own HTML, with the pictures of the cells.
     "widgets": Room(
-        FRONT_END + " settings plan reports backends", "IPython ipywidgets anywidget traitlets"
+        FRONT_END + " settings plan reports backends runs run_view parameters",
+        "IPython ipywidgets anywidget traitlets",
     ),
 }
 

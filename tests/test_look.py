@@ -10,7 +10,7 @@ import sample_plans
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulpo.backends.look import MOST, look, shallower
+from pulpo.backends.look import MOST, READABLE, closed_at_first, closed_in, look, shallower, toggled
 from pulpo.backends.view import Collapsed, Group, Merged, View, drawable, end_words
 from pulpo.errors import UnknownNameError, UsageError
 from pulpo.plan import Edge, FlowDefinition, Node, Orchestration
@@ -300,3 +300,86 @@ def test_a_cut_hides_nothing_without_a_sign(data: st.DataObject, names: list[str
         if edge.target in kept and edge.source not in kept:
             assert (edge.target, True) in signs
     assert len(kept) == len(names) or f"{len(kept):,} of {len(names):,}" in view.note
+
+
+# --- Groups that a person opens and closes --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("closed", "nodes"),
+    [
+        ([], [*DEEP]),
+        (["a.b"], ["a.b.*", "a.w", "a.single.v", "d.u", "alone"]),
+        (["a.b.c", "d"], ["a.b.c.*", "a.b.z", "a.w", "a.single.v", "d.*", "alone"]),
+        (["a", "a.b"], ["a.*", "d.u", "alone"]),  # the outer one holds the inner one
+        (["nobody"], [*DEEP]),
+    ],
+)
+def test_just_the_groups_that_are_closed_are_one_node_each(
+    closed: list[str], nodes: list[str]
+) -> None:
+    assert shown(look(plan_of(*DEEP), closed=closed)) == nodes
+
+
+def test_standalones_are_closed_together() -> None:
+    plan = plan_of("a.x", "one", "two")
+    assert shown(look(plan, closed=["standalones"])) == ["a.x", "standalones"]
+
+
+def test_a_group_that_is_toggled_is_closed_and_opened_again() -> None:
+    plan = plan_of(*DEEP)
+    closed: list[str] = []
+    for group, then in (
+        ("a.b.c", ["a.b.c"]),
+        ("d", ["a.b.c", "d"]),
+        ("a", ["d", "a"]),  # what was closed inside is no longer its own node
+        ("a", ["d"]),
+        ("d", []),
+    ):
+        closed = toggled(look(plan, closed=closed), group)
+        assert closed == then
+
+
+def test_a_large_group_opens_one_level_at_a_time() -> None:
+    many = [f"a.{part}.x{number}" for part in "bc" for number in range(40)]
+    plan = plan_of("a.w", *many)
+    opened = toggled(look(plan, closed=["a"]), "a")
+    assert shown(look(plan, closed=opened)) == ["a.w", "a.b.*", "a.c.*"]
+    assert toggled(look(plan, closed=opened), "a.b") == ["a.c"]
+
+
+def test_as_many_groups_are_closed_at_first_as_make_it_readable() -> None:
+    few = plan_of(*DEEP)
+    assert closed_at_first(few) == []
+    many = plan_of(*(f"g{n % 20}.h{n % 40}.x{n}" for n in range(READABLE + 100)))
+    closed = closed_at_first(many)
+    assert len(look(many, closed=closed).nodes) == len(closed) == 40
+    assert look(many, closed=closed).note == ""  # the panel's buttons say how to see more
+    assert closed_in(look(many, "main_flow", closed=())) == closed
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(".".join),
+        unique=True,
+        max_size=12,
+    ),
+    st.lists(st.integers(0, 20), max_size=8),
+)
+def test_whatever_is_toggled_every_operation_is_in_one_node(
+    names: list[str], clicks: list[int]
+) -> None:
+    plan = plan_of(*names)
+    closed: list[str] = []
+    for click in clicks:
+        view = look(plan, closed=closed)
+        groups = sorted({name.rpartition(".")[0] for name in names} - {""})
+        if groups:
+            closed = toggled(view, groups[click % len(groups)])
+    inside = [
+        member.name
+        for node in look(plan, closed=closed).nodes
+        for member in (node.members if isinstance(node, Collapsed) else (node,))
+    ]
+    assert sorted(inside) == sorted(names)

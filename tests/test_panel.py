@@ -21,7 +21,7 @@ import pulpo
 from pulpo.registry import OperationRegistry
 from pulpo.session import Session
 from pulpo.widgets import content as contents
-from pulpo.widgets import panel as panels
+from pulpo.widgets import export_tab
 from pulpo.widgets.panel import Panel
 
 MODELS = """
@@ -95,8 +95,8 @@ def words(markup: str) -> str:
 
 
 def code(panel: Panel) -> str:
-    """The code that the panel shows."""
-    return html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", "", panel.code.value, flags=re.S))
+    """The code that the panel shows, or why there is none."""
+    return html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", "", panel.code.html, flags=re.S))
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
@@ -108,10 +108,10 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 def export(panel: Panel) -> str:
     """Click the button and return what the panel says when it is done."""
-    panel.button.click()
-    wait_for(lambda: "Exporting" not in panel.result.value and panel.result.value)
-    wait_for(lambda: not panels._EXPORTING.locked())
-    return words(panel.result.value)
+    panel.export.button.click()
+    wait_for(lambda: "Exporting" not in panel.export.result.value and panel.export.result.value)
+    wait_for(lambda: not export_tab._EXPORTING.locked())
+    return words(panel.export.result.value)
 
 
 # --- What it shows ------------------------------------------------------------------------------
@@ -120,9 +120,13 @@ def export(panel: Panel) -> str:
 def test_a_panel_shows_picture_code_and_problems(story: Notebook) -> None:
     panel = story.panel()
     assert words(panel._head.value) == "Pulpo 2 operations · 3 flows · no problems"
-    assert set(panel.graph.drawings) == {"dataflow", "hierarchy", "both"}
-    for drawing in panel.graph.drawings.values():
-        assert 'data-operation="parsing.clean"' in drawing["svg"]
+    for graph in (panel.dataflow, panel.hierarchy):
+        assert 'data-operation="parsing.clean"' in graph.picture["svg"]
+        names = {node["key"] for node in graph.picture["nodes"]}
+        assert names == {"source.load", "parsing.clean", "source.*", "parsing.*"}
+    assert panel.dataflow.picture["edges"] == [
+        {"source": "source.load", "target": "parsing.clean", "words": "Raw"}
+    ]
     assert panel.flow.options == ("main_flow", "source_flow", "parsing_flow")
     assert panel.flow.value == "main_flow"
     assert "async def main_flow" in code(panel)
@@ -137,15 +141,15 @@ def test_another_flow_shows_its_code(story: Notebook) -> None:
 
 
 def test_the_picture_suits_the_theme_of_the_page(story: Notebook) -> None:
-    svg = story.panel().graph.drawings["both"]["svg"]
-    assert svg == story.session.graph("both").inline
+    svg = story.panel().dataflow.picture["svg"]
+    assert svg == story.session.graph("both").inline  # the very picture of `%pulpo graph`
     assert '[data-jp-theme-light="false"]' in svg
 
 
 def test_a_session_without_operations_says_how_to_begin(notebook: Notebook) -> None:
     panel = notebook.panel()
-    assert "%%operation NAME" in panel.graph.drawings["both"]["text"]
-    assert panel.graph.drawings["both"]["svg"] == ""
+    assert "%%operation NAME" in panel.dataflow.picture["text"]
+    assert panel.dataflow.picture["svg"] == ""
     assert "%%operation NAME" in code(panel)
     assert panel.flow.layout.display == "none"
     assert export(panel).startswith("✗ Not exported: there are no operations yet")
@@ -157,12 +161,12 @@ def test_a_cycle_is_drawn_and_told(notebook: Notebook) -> None:
     notebook.run("def back(raw: Raw) -> Clean: ...", name="loop.back")
     panel = notebook.panel()
     assert "1 error" in words(panel._head.value)
-    assert panel._tabs.titles[2] == "Problems (1)"
+    assert panel._tabs.titles[-1] == "Problems (1)"
     assert "loop.there" in words(panel.problems.value)
     assert "✗ error" in words(panel.problems.value)
-    assert "loop.back" in panel.graph.drawings["both"]["svg"]
+    assert "loop.back" in panel.dataflow.picture["svg"]
     assert code(panel).startswith("✗ ")
-    assert "Traceback" not in panel.code.value
+    assert "Traceback" not in panel.code.html
     assert export(panel).startswith("✗ Not exported:")
     assert not Path("run_cache").exists()
 
@@ -184,11 +188,17 @@ def test_words_of_users_are_no_html(notebook: Notebook) -> None:
     notebook.run(MODELS)
     notebook.run(LOAD, name="source.load", description="<script>alert(1)</script>")
     panel = notebook.panel()
-    panel.folder.value = "<b>bold"
-    assert "&lt;b&gt;bold" in panel.result.value or export(panel)
-    everything = [panel.result.value, panel.files.value, panel.code.value, panel.problems.value]
-    everything += [drawing["svg"] for drawing in panel.graph.drawings.values()]
-    assert "&lt;b&gt;bold" in panel.result.value
+    panel.export.folder.value = "<b>bold"
+    assert "&lt;b&gt;bold" in panel.export.result.value or export(panel)
+    everything = [
+        panel.export.result.value,
+        panel.export.files.value,
+        panel.code.html,
+        panel.problems.value,
+    ]
+    everything += [graph.picture["svg"] for graph in (panel.dataflow, panel.hierarchy)]
+    everything.append(contents.detail_html(notebook.session, "source.load"))
+    assert "&lt;b&gt;bold" in panel.export.result.value
     assert not any("<script>" in text or "<b>bold" in text for text in everything)
 
 
@@ -215,10 +225,10 @@ def test_without_graphviz_the_panel_shows_text(
     story.run(LOAD, name="source.load_again")  # a picture that nobody drew before
     monkeypatch.setattr(render, "_with_program", nothing)
     monkeypatch.setattr(render, "_with_wheel", nothing)
-    drawing = story.panel().graph.drawings["dataflow"]
-    assert drawing["svg"] == ""
-    assert "source.load_again" in drawing["text"]
-    assert "pip install pygraphviz" in drawing["text"]
+    picture = story.panel().dataflow.picture
+    assert picture["svg"] == ""
+    assert "source.load_again" in picture["text"]
+    assert "pip install pygraphviz" in picture["text"]
 
 
 # --- Following the session ----------------------------------------------------------------------
@@ -230,8 +240,8 @@ def test_a_re_run_cell_updates_every_open_panel(story: Notebook) -> None:
     story.run("def load(pages: int = 7) -> Raw: ...", name="source.load")
     assert "pages: int = 7" in code(first)
     assert first.flow.value == "source_flow"
-    assert "pages" in first.graph.drawings["both"]["svg"]
-    assert first.graph.drawings == second.graph.drawings
+    assert "pages" in first.dataflow.picture["svg"]
+    assert first.dataflow.picture == second.dataflow.picture
     assert first.flow.options == second.flow.options
 
 
@@ -254,26 +264,26 @@ def test_on_a_running_loop_many_changes_are_one_update(notebook: Notebook) -> No
     async def work() -> list[int]:
         panel = notebook.panel()
         updates: list[int] = []
-        panel.graph.observe(lambda change: updates.append(len(change.new)), "drawings")
+        panel.dataflow.observe(lambda change: updates.append(len(change.new["nodes"])), "picture")
         notebook.run(MODELS)
         for number in range(20):
             notebook.run(f"def f{number}() -> Raw: ...", name=f"group.f{number}")
         assert updates == []  # nothing yet: the cell is still running
         while not updates:
             await asyncio.sleep(0.01)
-        assert "group.f19" in panel.graph.drawings["both"]["text"] + str(panel.graph.drawings)
+        assert "group.f19" in panel.dataflow.picture["svg"]
         assert "20 operations" in panel._head.value
         panel.close()
         return updates
 
-    assert asyncio.run(work()) == [3]
+    assert asyncio.run(work()) == [21]  # twenty operations and their frame
 
 
 def test_a_change_in_another_thread_is_shown_by_the_thread_of_the_loop(story: Notebook) -> None:
     async def work() -> set[int]:
         panel = story.panel()
         threads: set[int] = set()
-        panel.graph.observe(lambda _: threads.add(threading.get_ident()), "drawings")
+        panel.dataflow.observe(lambda _: threads.add(threading.get_ident()), "picture")
         changer = threading.Thread(target=story.session.remove, args=("parsing.clean",))
         changer.start()
         while not threads:
@@ -298,7 +308,7 @@ def test_what_was_looked_at_earlier_does_not_replace_what_is_newer(story: Notebo
     panel = story.panel()
     earlier = contents.look(story.session)
     story.session.remove("parsing.clean")
-    panel._show(earlier)
+    panel._show(earlier, [graph.make() for graph in (panel.dataflow, panel.hierarchy)])
     assert "1 operation " in panel._head.value
 
 
@@ -311,7 +321,7 @@ def test_a_closed_panel_frees_its_subscription_and_its_widgets(story: Notebook) 
     assert story.session.registry._listeners == []
     assert all_widgets._instances == before
     story.run("def load(pages: int = 7) -> Raw: ...", name="source.load")
-    assert "pages" not in panel.code.value
+    assert "pages" not in panel.code.html
 
 
 # --- Exporting ----------------------------------------------------------------------------------
@@ -319,13 +329,13 @@ def test_a_closed_panel_frees_its_subscription_and_its_widgets(story: Notebook) 
 
 def test_the_button_writes_the_flows_and_lists_the_files(story: Notebook) -> None:
     panel = story.panel()
-    assert panel.button.description == "Export flows"
-    assert panel.folder.value == "run_cache"
+    assert panel.export.button.description == "Export flows"
+    assert panel.export.folder.value == "run_cache"
     said = export(panel)
     files = sorted(path for path in Path("run_cache").rglob("*") if path.is_file())
     assert Path("run_cache/orchestration/main_flow.py") in files
     assert said.startswith(f"✓ 3 flows exported to run_cache: {len(files)} files,")
-    listed = words(panel.files.value)
+    listed = words(panel.export.files.value)
     for path in files:
         assert f"{path.as_posix()} {contents.size(path.stat().st_size)}" in listed
     assert "python run_cache/orchestration/main_flow.py" in listed
@@ -336,14 +346,14 @@ def test_the_settings_name_the_folder_and_the_person_names_another(
 ) -> None:
     monkeypatch.setenv("PULPO_CACHE_DIR", "build/flows")
     panel = story.panel()
-    assert panel.folder.value == "build/flows"
-    panel.folder.value = f" {tmp_path / 'elsewhere'} "
+    assert panel.export.folder.value == "build/flows"
+    panel.export.folder.value = f" {tmp_path / 'elsewhere'} "
     export(panel)
     assert (tmp_path / "elsewhere/operations.py").is_file()
-    panel.folder.value = ""
+    panel.export.folder.value = ""
     export(panel)
     assert (tmp_path / "build/flows/operations.py").is_file()
-    assert "build/flows/operations.py" in panel.files.value
+    assert "build/flows/operations.py" in panel.export.files.value
 
 
 def test_wrong_settings_are_told_where_the_result_stands(
@@ -351,8 +361,8 @@ def test_wrong_settings_are_told_where_the_result_stands(
 ) -> None:
     monkeypatch.setenv("PULPO_CACHE_DIR", "not-a-name")
     panel = story.panel()
-    assert "not_a_name" in words(panel.result.value)
-    assert panel.folder.value == "run_cache"
+    assert "not_a_name" in words(panel.export.result.value)
+    assert panel.export.folder.value == "run_cache"
     assert export(panel).startswith("✓ 3 flows exported to run_cache")
 
 
@@ -372,12 +382,12 @@ def test_wrong_settings_are_told_where_the_result_stands(
 def test_a_refusal_is_shown_with_its_fix(story: Notebook, cell: str, folder: str, fix: str) -> None:
     story.run(cell, name="parsing.clean")
     panel = story.panel()
-    panel.folder.value = folder
+    panel.export.folder.value = folder
     said = export(panel)
     assert said.startswith("✗ Not exported:")
     assert fix in said
     assert "Traceback" not in said
-    assert panel.files.value == ""
+    assert panel.export.files.value == ""
     assert not Path(folder).exists()
 
 
@@ -387,19 +397,19 @@ def test_an_edited_file_is_replaced_only_when_the_box_is_ticked(story: Notebook)
     edited = Path("run_cache/orchestration/main_flow.py")
     text = edited.read_text()
     edited.write_text(f"{text}# mine\n")
-    assert panel.replace.layout.display == "none"
+    assert panel.export.replace.layout.display == "none"
     said = export(panel)
     assert "main_flow.py" in said
     assert "box" in said
-    assert panel.replace.layout.display is None
+    assert panel.export.replace.layout.display is None
     assert edited.read_text().endswith("# mine\n")
-    panel.replace.value = True
+    panel.export.replace.value = True
     assert export(panel).startswith("✓")
     assert edited.read_text() == text
     assert edited.with_name("main_flow.py.bak").read_text().endswith("# mine\n")
-    assert "main_flow.py.bak" in words(panel.files.value)
-    assert panel.replace.layout.display == "none"
-    assert panel.replace.value is False
+    assert "main_flow.py.bak" in words(panel.export.files.value)
+    assert panel.export.replace.layout.display == "none"
+    assert panel.export.replace.value is False
 
 
 def test_a_second_click_starts_no_second_export(story: Notebook) -> None:
@@ -417,15 +427,15 @@ def test_a_second_click_starts_no_second_export(story: Notebook) -> None:
     session.recorder = story.session.recorder
     panel, other = Panel(session), Panel(session)
     story.panels += [panel, other]
-    panel.button.click()
+    panel.export.button.click()
     assert begun.wait(60)  # the click came back while the export is still under way
-    panel.button.click()
-    other.button.click()
-    assert words(panel.result.value) == "Exporting…"
-    assert "Another panel is exporting" in words(other.result.value)
+    panel.export.button.click()
+    other.export.button.click()
+    assert words(panel.export.result.value) == "Exporting…"
+    assert "Another panel is exporting" in words(other.export.result.value)
     go_on.set()
-    wait_for(lambda: not panels._EXPORTING.locked())
-    assert words(panel.result.value).startswith("✓")
+    wait_for(lambda: not export_tab._EXPORTING.locked())
+    assert words(panel.export.result.value).startswith("✓")
     assert [thread.name for thread in exports] == ["pulpo-export"]
     assert exports[0].daemon
     assert export(other).startswith("✓")

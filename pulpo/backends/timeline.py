@@ -135,7 +135,8 @@ class Timeline:
         left = 24 + max((len(name) for name in names.values()), default=0) * _LETTER
         bottom = (len(rows) + bool(more)) * _ROW + 6
         legend = self._legend()
-        height, width = bottom + 20 + 20 * bool(legend), left + _PLOT + 110
+        right = max((len(_beside(bar)) for bar in rows), default=0) * _LETTER
+        height, width = bottom + 20 + 20 * bool(legend), left + _PLOT + max(110, 12 + right)
 
         def x(seconds: float) -> float:
             return left + seconds / end * _PLOT
@@ -169,7 +170,7 @@ class Timeline:
     def _bar(self, bar: Bar, name: str, top: float, start: float, end: float) -> str:
         critical = bar.name in self.critical
         kind = {"timed out": "failed"}.get(bar.state, bar.state)
-        told = " · ".join(filter(None, (duration(bar.seconds), bar.note, _told(bar))))
+        told = _beside(bar)
         mark = f'<text x="4" y="{top + 10}">◆</text>' if critical else ""
         return (
             f'<g class="{escape(kind)}{" critical" * critical}">'
@@ -193,6 +194,11 @@ class Timeline:
                 f'<path class="wait" d="M{at:.1f},{place[before] * _ROW + 9}V{down}'
                 f'H{x(by_name[after].start):.1f}"/>'
             )
+
+
+def _beside(bar: Bar) -> str:
+    """Return what stands beside a bar."""
+    return " · ".join(filter(None, (duration(bar.seconds), bar.note, _told(bar))))
 
 
 def critical_path(

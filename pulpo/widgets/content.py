@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TypedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+from ..backends.live import Stage, staged
+from ..backends.look import closed_at_first, closed_in
 from ..backends.render import HINT, Picture, escape
-from ..errors import EditedFileError, MissingProgramError, Problem, PulpoError
+from ..backends.scene import scene
+from ..backends.view import View
+from ..errors import (
+    EditedFileError,
+    MissingProgramError,
+    Problem,
+    PulpoError,
+    UnknownNameError,
+)
 from ..plan import Orchestration
 from ..reports import Exported, highlighted
+from ..runs import Run
 from ..session import Session
 
 __all__ = [
-    "VIEWS",
     "Content",
-    "Drawing",
+    "Drawn",
+    "Wanted",
     "code_of",
+    "detail_html",
+    "drawing",
     "exported_html",
     "files_html",
     "look",
@@ -24,26 +37,41 @@ __all__ = [
     "picture_html",
     "problems_html",
     "refused_html",
+    "run_drawing",
     "size",
     "static_html",
+    "unforeseen",
 ]
 
-#: The views of the picture, as the person chooses among them.
-VIEWS = {"dataflow": "Dataflow", "hierarchy": "Hierarchy", "both": "Both"}
 _SIGNS = {"error": "✗", "warning": "!", "note": "i"}
 
 
-class Drawing(TypedDict):
-    """One view for the page: the SVG, empty where it cannot be drawn, and its words."""
+class Wanted(NamedTuple):
+    """How a person wants a picture.
 
-    svg: str
-    text: str
-    alt: str
+    Parameters
+    ----------
+    kind
+        ``"both"``, ``"dataflow"`` or ``"hierarchy"``.
+    closed
+        The groups that are one node each; None for as many as make it readable.
+    """
+
+    kind: str = "both"
+    direction: str = "down"
+    closed: list[str] | None = None
+
+
+class Drawn(NamedTuple):
+    """A picture for the page: its SVG, text and scene; and the view that it is of, if it is one."""
+
+    picture: dict[str, Any]
+    view: View | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """All that a panel shows of a session at one moment.
+    """All that a panel shows of a session at one moment, besides pictures.
 
     Parameters
     ----------
@@ -51,25 +79,28 @@ class Content:
         The registry's version that was looked at.
     summary
         One line: how many operations, flows and problems.
-    drawings
-        The pictures, by view.
     flows
         The names of the flows, the outermost first.
-    flow, code
-        The flow whose code is shown, and the code as HTML.
+    flow
+        The flow whose code is shown.
+    code, text
+        The code as HTML, and what of it is copied.
     problems
         What ``%pulpo check`` finds.
+    links
+        Where in the page the cells are that problems stand in.
     trouble
         Why there is nothing else to show, when something unforeseen went wrong.
     """
 
     version: int = 0
     summary: str = ""
-    drawings: dict[str, Drawing] = field(default_factory=dict)
     flows: tuple[str, ...] = ()
     flow: str = ""
     code: str = ""
+    text: str = ""
     problems: tuple[Problem, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
     trouble: str = ""
 
 
@@ -82,7 +113,7 @@ def look(session: Session, flow: str = "") -> Content:
     try:
         return _look(session, flow, version)
     except Exception as error:
-        return Content(version=version, summary="something went wrong", trouble=_words(error))
+        return Content(version=version, summary="something went wrong", trouble=unforeseen(error))
 
 
 def _look(session: Session, flow: str, version: int) -> Content:
@@ -90,15 +121,17 @@ def _look(session: Session, flow: str, version: int) -> Content:
     plan = report.orchestration
     flows = tuple(each.name for each in sorted(plan.flows, key=lambda f: f.name != "main_flow"))
     chosen = flow if flow in flows else next(iter(flows), "")
-    empty = "" if plan.operations else str(report)
+    code, text = code_of(session, chosen) if chosen else (message(str(report)), "")
+    anchors = session.links(plan) if report.problems else {}
     return Content(
         version=version,
         summary=_summary(plan, report.problems),
-        drawings={view: _drawing(session, view, empty) for view in VIEWS},
         flows=flows,
         flow=chosen,
-        code=code_of(session, chosen) if chosen else message(empty),
+        code=code,
+        text=text,
         problems=report.problems,
+        links={node.cell: anchors.get(node.name, "") for node in plan.operations},
     )
 
 
@@ -113,26 +146,78 @@ def _summary(plan: Orchestration, problems: Iterable[Problem]) -> str:
     return " · ".join([*counts, *(found or ["no problems"])])
 
 
-def _drawing(session: Session, view: str, empty: str) -> Drawing:
-    if empty:
-        return Drawing(svg="", text=empty, alt=empty)
-    picture = session.graph(view)
+def drawing(session: Session, wanted: Wanted) -> Drawn:
+    """Return the picture of a session; never raise."""
+    try:
+        plan = session.plan()
+        if not plan.operations:
+            return _words_only(str(session.compile()))
+        closed = closed_at_first(plan) if wanted.closed is None else wanted.closed
+        kind, direction = wanted.kind, wanted.direction
+        return _drawn(session.graph(kind, closed=closed, direction=direction))
+    except Exception as error:
+        return _words_only(unforeseen(error))
+
+
+def run_drawing(run: Run, wanted: Wanted) -> Drawn:
+    """Return the picture of a run, whose nodes have a line for their states; never raise."""
+    try:
+        states = Stage.states(run.operations)
+        picture = run.picture(states, wanted.kind, closed=(), direction=wanted.direction)
+        whole = picture.view
+        closed = closed_in(whole) if wanted.closed is None else wanted.closed
+        if closed:
+            picture = run.picture(states, wanted.kind, closed=closed, direction=wanted.direction)
+        return _drawn(picture, live=True)
+    except Exception as error:
+        return _words_only(unforeseen(error))
+
+
+def _drawn(picture: Picture, *, live: bool = False) -> Drawn:
+    # Its operations are chosen by a click; the link to a cell stands with what is told then.
+    picture = replace(picture, links={})
     svg, text = "", picture.text
     try:
-        svg = picture.inline
+        svg = staged(picture.inline) if live else picture.inline
     except MissingProgramError:
         text = f"{text}\n\n{HINT}"
     except PulpoError as error:
         text = f"{text}\n\n{error}"
-    return Drawing(svg=svg, text=text, alt=picture.alt)
+    made = scene(picture.view, picture.kind, {} if live else picture.states)
+    told = {"svg": svg, "text": "" if svg else text, "alt": picture.alt, **made}
+    return Drawn(told, picture.view)
 
 
-def code_of(session: Session, flow: str) -> str:
-    """Return the generated code of a flow as HTML, or what blocks it."""
+def _words_only(text: str) -> Drawn:
+    return Drawn({"svg": "", "text": text, "alt": text, "nodes": [], "edges": []})
+
+
+def code_of(session: Session, flow: str) -> tuple[str, str]:
+    """Return the generated code of a flow as HTML and as text, or what blocks it."""
     try:
-        return highlighted(session.preview(flow)[flow])
+        text = session.preview(flow)[flow]
+        return highlighted(text), text
     except Exception as error:
-        return message(_words(error), "bad")
+        return message(unforeseen(error), "bad"), ""
+
+
+def detail_html(session: Session, name: str) -> str:
+    """Return what there is to know of an operation: its ports, its cell and its source."""
+    try:
+        shown = session.show(name)
+        anchor = session.links(session.plan()).get(name, "")
+    except UnknownNameError:  # a model that nobody gives, or what was removed since a run
+        return ""
+    except Exception as error:
+        return message(unforeseen(error), "bad")
+    title = shown.title.removeprefix(f"{name}: ")
+    lines = [f"<div><code>{escape(title)}</code></div>"]
+    for place, line in enumerate(shown.lines):
+        said = escape(line)
+        if place == 0 and anchor:
+            said += f' · <a href="{escape(anchor)}">go to the cell</a>'
+        lines.append(f"<div>{said}</div>")
+    return "".join(lines) + highlighted(shown.source)
 
 
 # --- HTML ---------------------------------------------------------------------------------------
@@ -146,11 +231,14 @@ def problems_html(content: Content) -> str:
         return message("No operations yet, so no problems.")
     if not content.problems:
         return message("No problems.", "good")
-    return f'<ul class="pulpo-problems">{"".join(map(_problem, content.problems))}</ul>'
+    listed = "".join(_problem(problem, content.links) for problem in content.problems)
+    return f'<ul class="pulpo-problems">{listed}</ul>'
 
 
-def _problem(problem: Problem) -> str:
+def _problem(problem: Problem, links: Mapping[str, str]) -> str:
     where = f' <span class="pulpo-where">{escape(problem.cell)}</span>' if problem.cell else ""
+    if anchor := links.get(problem.cell, ""):
+        where = f' <a class="pulpo-where" href="{escape(anchor)}">{escape(problem.cell)}</a>'
     fix = f'<div class="pulpo-fix">{escape(problem.fix)}</div>' if problem.fix else ""
     return (
         f'<li class="pulpo-{problem.severity}"><b>{_SIGNS[problem.severity]} {problem.severity}</b>'
@@ -185,9 +273,11 @@ def files_html(exported: Exported) -> str:
 
 def refused_html(error: Exception) -> str:
     """Return why nothing was exported, and what to do about it."""
-    words = _words(error)
+    words = unforeseen(error)
     if isinstance(error, EditedFileError):
         words = f"{words} Here, the box above does what --force does."
+    elif "--freeze" in words:
+        words = f"{words} Here, 'Freeze variables' does what --freeze does."
     if not words.lower().startswith("not exported"):
         words = f"Not exported: {words}"
     return message(words, "bad")
@@ -198,7 +288,7 @@ def static_html(picture: Callable[[], str], content: Content) -> str:
     try:
         drawn = picture() if content.flows else ""
     except Exception as error:  # as in `look`
-        drawn = message(_words(error), "bad")
+        drawn = message(unforeseen(error), "bad")
     lines = [f"<p><b>Pulpo</b> {escape(content.summary)}</p>", drawn]
     if content.problems or content.trouble:
         lines.append(problems_html(content))
@@ -221,7 +311,7 @@ def message(text: str, kind: str = "") -> str:
     return f'<div class="pulpo-message{style}">{sign}{escape(text)}</div>'
 
 
-def _words(error: Exception) -> str:
+def unforeseen(error: BaseException) -> str:
     """Return an error as one line; what is not ours is unforeseen, and says its type."""
     if isinstance(error, PulpoError):
         return str(error)

@@ -1,4 +1,4 @@
-"""The panel in a real JupyterLab: seen, clicked, followed, by keyboard, in both themes."""
+"""The panel in a real JupyterLab: seen, clicked, run, followed, by keyboard, in both themes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,29 @@ LOAD = (
 CLEAN = "%%operation parsing.clean\ndef clean(raw: Raw) -> Clean:\n    return Clean(raw.rows[1:])"
 # It takes what nobody gives.
 ALONE = "%%operation parsing.alone\ndef alone(lost: Lost) -> int:\n    return 1"
-LOOKS = {"Code": ".pulpo-code", "Problems": ".pulpo-problems", "Graph": ".pulpo-stage svg"}
+SLOW = """\
+%%operation source.load
+import asyncio
+from typing import Annotated, Literal
+from pydantic import Field
+
+async def load(
+    count: Annotated[int, Field(ge=1, le=50)] = 3,
+    how: Literal["quickly", "slowly"] = "quickly",
+) -> Raw:
+    for number in range(count):
+        print("row", number)
+        await asyncio.sleep(0.3 if how == "quickly" else 5)
+    return Raw([1] * count)
+"""
+LOOKS = {
+    "Code": ".pulpo-code",
+    "Problems": ".pulpo-problems",
+    "Run": ".pulpo-form",
+    "Hierarchy": ".pulpo-stage svg",
+    "Dataflow": ".pulpo-stage svg",
+    "Export": ".pulpo-export",
+}
 CELLS = [MODELS, LOAD, CLEAN, "%pulpo panel"]
 
 
@@ -60,6 +82,16 @@ def panel_of(page: Page, number: int = 0) -> Locator:
     return page.locator(".pulpo-panel").nth(number)
 
 
+def tab(panel: Locator, name: str | re.Pattern[str]) -> None:
+    """Choose a tab."""
+    panel.get_by_role("tab", name=name).click()
+
+
+def status(panel: Locator) -> Locator:
+    """What the tab that is shown says, and reads out, of what it does."""
+    return panel.locator(".pulpo-status:visible")
+
+
 def rewrite(page: Page, index: int, source: str) -> None:
     """Type another source into a cell."""
     page.evaluate(
@@ -69,6 +101,20 @@ def rewrite(page: Page, index: int, source: str) -> None:
         }""",
         [index, source],
     )
+
+
+def add(lab: Any, page: Page, source: str) -> None:
+    """Run a new cell at the end of the notebook."""
+    last = page.evaluate("() => jupyterapp.shell.currentWidget.content.widgets.length - 1")
+    page.evaluate(
+        """async last => {
+            jupyterapp.shell.currentWidget.content.activeCellIndex = last;
+            await jupyterapp.commands.execute("notebook:insert-cell-below");
+        }""",
+        last,
+    )
+    rewrite(page, last + 1, source)
+    lab.run_cell(page, last + 1)
 
 
 def keep(lab: Any, page: Page, name: str) -> None:
@@ -83,9 +129,10 @@ def test_a_click_on_export_flows_writes_files_that_run(
     page = opened(lab, CELLS)
     panel = panel_of(page)
     expect(panel).to_contain_text("2 operations · 3 flows · no problems")
+    tab(panel, "Export")
     expect(panel.get_by_role("textbox", name="Export to folder")).to_have_value("run_cache")
     panel.get_by_role("button", name="Export flows").click()
-    expect(panel.get_by_role("status")).to_contain_text("✓ 3 flows exported to run_cache")
+    expect(status(panel)).to_contain_text("✓ 3 flows exported to run_cache")
 
     root = lab.folder
     files = sorted(path for path in (root / "run_cache").rglob("*.py"))
@@ -109,8 +156,8 @@ def test_a_click_on_export_flows_writes_files_that_run(
 
     panel.get_by_role("textbox", name="Export to folder").fill("not-a-name")
     panel.get_by_role("button", name="Export flows").click()
-    expect(panel.get_by_role("status")).to_contain_text("✗ Not exported")
-    expect(panel.get_by_role("status")).to_contain_text("not_a_name")
+    expect(status(panel)).to_contain_text("✗ Not exported")
+    expect(status(panel)).to_contain_text("not_a_name")
     expect(rows).to_have_count(0)
     assert not (root / "not-a-name").exists()
 
@@ -118,7 +165,7 @@ def test_a_click_on_export_flows_writes_files_that_run(
 def test_open_panels_follow_the_session_and_the_page_can_be_reloaded(lab: Any) -> None:
     page = opened(lab, [*CELLS, "%pulpo panel"])
     first, second = panel_of(page, 0), panel_of(page, 1)
-    nodes = ".pulpo-stage .node.operation"
+    nodes = ".pulpo-stage:visible .node.operation"
     expect(first.locator(nodes)).to_have_count(2)
 
     # A cell that is run again, and a new one: both panels show it.
@@ -126,34 +173,112 @@ def test_open_panels_follow_the_session_and_the_page_can_be_reloaded(lab: Any) -
     lab.run_cell(page, 2)
     for panel in (first, second):
         expect(panel.locator(f"{nodes}:has-text('limit')")).to_have_count(1)
-    first.get_by_role("tab", name="Code").click()
+    tab(first, "Code")
     expect(first.locator(".pulpo-code")).to_contain_text("limit: int = 9")
-    first.get_by_label("Flow", exact=True).select_option("parsing_flow")
+    first.get_by_label("Flow", exact=True).locator("visible=true").select_option("parsing_flow")
     expect(first.locator(".pulpo-code")).to_contain_text("async def parsing_flow")
     rewrite(page, 2, CLEAN.replace("parsing.clean", "parsing.wash"))
     lab.run_cell(page, 2)
     expect(first.locator(".pulpo-code")).to_contain_text("parsing.wash")
-    expect(second.locator('[data-operation="parsing.wash"]')).to_have_count(1)
-    expect(second.locator('[data-operation="parsing.clean"]')).to_have_count(0)
+    shown = second.locator(".pulpo-stage:visible")
+    expect(shown.locator('[data-operation="parsing.wash"]')).to_have_count(1)
+    expect(shown.locator('[data-operation="parsing.clean"]')).to_have_count(0)
 
     # A problem is counted on its tab and told with its fix.
     rewrite(page, 2, CLEAN.replace("raw: Raw", "raw: Clean"))
     lab.run_cell(page, 2)
-    first.get_by_role("tab", name=re.compile(r"Problems \(\d\)")).click()
+    tab(first, re.compile(r"Problems \(\d\)"))
     expect(first.locator(".pulpo-problems li").first).to_be_visible()
     rewrite(page, 2, CLEAN)
     lab.run_cell(page, 2)
     expect(first.get_by_role("tab", name="Problems", exact=True)).to_be_visible()
 
-    # The view is kept, also by a page that is loaded anew.
-    chosen = second.get_by_role("button", name="Hierarchy")
-    chosen.click()
-    expect(chosen).to_have_attribute("aria-pressed", "true")
-    expect(second.locator(".pulpo-stage svg title").first).to_contain_text("Hierarchy")
+    # An operation that is new stands in both; a panel has its own look.
+    add(lab, page, "%%operation parsing.count\ndef count(clean: Clean) -> int:\n    return 1")
+    new = ".pulpo-stage:visible [data-operation='parsing.count']"
+    expect(second.locator(new)).to_have_count(1)
+    tab(first, "Dataflow")
+    expect(first.locator(new)).to_have_count(1)
+    shown.locator('[data-key="parsing.*"] text').first.click()  # its name closes a group
+    expect(second.locator(new)).to_have_count(0)
+    expect(shown.locator('[data-key="parsing.*"]')).to_have_attribute("aria-expanded", "false")
+    expect(first.locator(new)).to_have_count(1)
+    second.get_by_role("button", name="Left to right").locator("visible=true").click()
+    turned = second.get_by_role("button", name="Left to right", pressed=True)
+    expect(turned.locator("visible=true")).to_have_count(1)
+    second.locator(".pulpo-stage:visible [data-key='source.load']").click()
+    detail = second.get_by_role("region", name="Details").locator("visible=true")
+    expect(detail).to_contain_text("return Raw([1] * count)")
+    expect(detail).to_contain_text("gives Raw to parsing.clean")
+    detail.get_by_role("link", name="go to the cell").click()
+    expect(page).to_have_url(re.compile("#cell-id="))
+
+    # The page that is loaded anew has the last state.
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    page.goto(page.url.partition("#")[0])
     page.reload()
-    expect(second.get_by_role("button", name="Hierarchy")).to_have_attribute("aria-pressed", "true")
-    expect(second.locator(".pulpo-stage svg title").first).to_contain_text("Hierarchy")
+    expect(turned.locator("visible=true")).to_have_count(1)
+    expect(detail).to_contain_text("return Raw([1] * count)")
+    expect(shown.locator('[data-key="parsing.*"]')).to_have_attribute("aria-expanded", "false")
+
+
+@pytest.mark.prefect
+def test_a_form_is_filled_wrongly_and_rightly_and_a_run_is_watched_and_cancelled(lab: Any) -> None:
+    page = opened(lab, [MODELS, SLOW, CLEAN, ALONE, "%pulpo panel", "%pulpo panel"], height=1500)
+    panel, other = panel_of(page, 0), panel_of(page, 1)
+    for each in (panel, other):
+        tab(each, "Run")
+    start = panel.get_by_role("button", name="Run", exact=True)
+    start.click()
+    expect(status(panel)).to_have_text("✗ Not started: see lost above.")
+    expect(panel.locator(".pulpo-invalid")).to_have_count(1)
+    panel.get_by_label("lost", exact=True).fill('{"rows": "none"}')
+    panel.get_by_label("count", exact=True).fill("0")
+    panel.get_by_label("count", exact=True).blur()
+    expect(panel.locator(".pulpo-field-error:visible")).to_contain_text(
+        ["Input should be a valid", "Input should be greater than or equal to 1"]
+    )
+    panel.get_by_label("lost", exact=True).fill('{"rows": [1]}')
+    panel.get_by_label("count", exact=True).fill("5")
+    panel.get_by_label("count", exact=True).blur()
+    expect(panel.locator(".pulpo-invalid")).to_have_count(0)
+    start.click()
+
+    def node(name: str, state: str, of: Locator = panel) -> Locator:
+        return of.locator(f".pulpo-run-tab .node.{state}[data-key='{name}']")
+
+    expect(node("source.load", "running")).to_be_visible()
+    expect(node("source.load", "running", other)).to_be_visible()  # two panels agree
+    expect(node("parsing.clean", "pending")).to_be_visible()
+    keep(lab, page, "running")
+    expect(start).to_be_disabled()
+    expect(node("parsing.clean", "done")).to_be_visible()
+    expect(status(panel)).to_contain_text("✓ main_flow: done in")
+    expect(status(other)).to_contain_text("✓ main_flow: done in")
+    expect(panel.locator(".pulpo-timeline svg")).to_contain_text("source.load")
+    node("source.load", "done").click()
+    expect(panel.get_by_label("Log of")).to_have_value(re.compile("source.load"))
+    expect(panel.locator(".pulpo-log")).to_contain_text("source.load: row 4")
+    keep(lab, page, "done")
+
+    panel.get_by_label("how", exact=True).select_option("slowly")
+    start.click()
+    expect(node("source.load", "running")).to_be_visible()
+    # A cell may run meanwhile: no button holds up the kernel, and no cell a run.
+    add(lab, page, "import pulpo\nprint('answered', pulpo.last_run().state)")
+    expect(page.locator(".jp-OutputArea-output", has_text="answered running")).to_be_visible()
+    other.get_by_role("button", name="Cancel").click()
+    for each in (panel, other):
+        expect(status(each)).to_contain_text("✗ main_flow: cancelled.")
+        expect(each.get_by_role("button", name="Resume")).to_be_visible()
+    expect(node("source.load", "cancelled")).to_be_visible()
+    keep(lab, page, "cancelled")
+
+    # A run that a cell starts is shown, too.
+    add(lab, page, "%pulpo run source --param count=2")
+    expect(status(panel)).to_contain_text("✓ source_flow: done in")
+    expect(node("source.load", "done")).to_be_visible()
+    expect(node("parsing.clean", "done")).to_have_count(0)
 
 
 def test_the_keyboard_reaches_the_panel_and_never_the_notebook_behind_it(lab: Any) -> None:
@@ -162,26 +287,46 @@ def test_the_keyboard_reaches_the_panel_and_never_the_notebook_behind_it(lab: An
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     count = cells.count()
     page.keyboard.press("Escape")
-    panel.get_by_role("button", name="Dataflow").focus()
-    page.keyboard.press("Enter")
-    expect(panel.get_by_role("button", name="Dataflow")).to_have_attribute("aria-pressed", "true")
-    for name in ("Hierarchy", "Both"):
-        page.keyboard.press("Tab")
-        expect(panel.get_by_role("button", name=name)).to_be_focused()
+    panel.get_by_role("tab", name="Dataflow").focus()
     page.keyboard.press("Tab")
-    expect(panel.get_by_role("region")).to_be_focused()
+    expect(panel.get_by_role("searchbox").locator("visible=true")).to_be_focused()
+    for name in ("Zoom out", "Zoom in", "Fit", "Left to right", "Groups", "Collapse all"):
+        page.keyboard.press("Tab")
+        button = panel.get_by_role("button", name=name, exact=True).locator("visible=true")
+        expect(button).to_be_focused()
+    page.keyboard.press("Tab")
+    focused = panel.locator(".pulpo-stage:visible [data-key]:focus")
+    expect(focused).to_have_count(1)
     for key in ("x", "d", "d", "a"):
         page.keyboard.press(key)
-    panel.get_by_role("button", name="Export flows").focus()
+    page.keyboard.press("Enter")
+    detail = panel.get_by_role("region", name="Details").locator("visible=true")
+    expect(detail).to_contain_text("return Raw([1] * count)")
+    page.keyboard.press("Escape")
+    expect(detail).to_have_count(0)
+    assert cells.count() == count
+
+    # The tabs by arrow keys; the button by Tab and Space.
+    panel.get_by_role("tab", name="Dataflow").focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    button = panel.get_by_role("button", name="Export flows")
+    expect(button).to_be_visible()
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if button.evaluate("button => button === document.activeElement"):
+            break
     page.keyboard.press("x")
     page.keyboard.press("Space")
-    expect(panel.get_by_role("status")).to_contain_text("✓ 3 flows exported")
+    expect(status(panel)).to_contain_text("✓ 3 flows exported")
     assert cells.count() == count
 
 
 def test_words_have_contrast_and_nothing_overflows_in_both_themes(lab: Any) -> None:
     page = opened(lab, [*CELLS[:-1], ALONE, CELLS[-1]], height=1500)
     panel = panel_of(page)
+    tab(panel, "Export")
     panel.get_by_role("button", name="Export flows").click()
     expect(panel.locator(".pulpo-files")).to_be_visible()
     look_at_both_themes(lab, page, "exported")
@@ -190,8 +335,9 @@ def test_words_have_contrast_and_nothing_overflows_in_both_themes(lab: Any) -> N
     rewrite(page, 1, LOAD.replace("count: int = 3", "clean: Clean"))
     lab.run_cell(page, 1)
     expect(panel.locator(".pulpo-problems .pulpo-error")).to_have_count(1)
+    tab(panel, "Export")
     panel.get_by_role("button", name="Export flows").click()
-    expect(panel.get_by_role("status")).to_contain_text("✗ Not exported")
+    expect(status(panel)).to_contain_text("✗ Not exported")
     look_at_both_themes(lab, page, "refused")
 
 
@@ -200,15 +346,15 @@ def look_at_both_themes(lab: Any, page: Page, name: str) -> None:
     panel = panel_of(page)
     for theme in ("Light", "Dark"):
         lab.theme(page, theme)
-        for tab, shown in LOOKS.items():
-            panel.get_by_role("tab", name=tab).click()
-            if name == "exported" or tab != "Code":  # a blocked flow has no code
-                expect(panel.locator(shown).first).to_be_visible()
+        for title, shown in LOOKS.items():
+            tab(panel, title)
+            if name == "exported" or title not in ("Code", "Run"):  # a blocked flow has neither
+                expect(panel.locator(shown).locator("visible=true").first).to_be_visible()
             panel.scroll_into_view_if_needed()
-            keep(lab, page, f"{name}-{theme}-{tab}".lower())
+            keep(lab, page, f"{name}-{theme}-{title}".lower())
             assert weak_words(panel) == []
             wide = panel.evaluate("panel => panel.scrollWidth - panel.clientWidth")
-            assert wide <= 0, (theme, tab)
+            assert wide <= 0, (theme, title)
 
 
 def weak_words(panel: Locator) -> list[Any]:
@@ -227,8 +373,9 @@ def weak_words(panel: Locator) -> list[Any]:
                 }
                 return [255, 255, 255];
             };
-            const own = '.pulpo-title,.pulpo-summary,.pulpo-view,.pulpo-message,.pulpo-files th,'
-                + '.pulpo-files code,.pulpo-files td,.pulpo-problems *';
+            const own = '.pulpo-title,.pulpo-summary,.pulpo-button,.pulpo-message,.pulpo-files th,'
+                + '.pulpo-files code,.pulpo-files td,.pulpo-problems *,.pulpo-field-hint *,'
+                + '.pulpo-field-error *,.pulpo-log *,.pulpo-found,label';
             return [...panel.querySelectorAll(own)].filter(e => e.offsetParent).map(element => {
                 const ink = level(parse(getComputedStyle(element).color));
                 const page = level(behind(element));

@@ -1,0 +1,189 @@
+"""The form of a flow: a control for each parameter, with what is wrong told at the field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from ..backends.render import escape
+from ..errors import PulpoError
+from ..parameters import UNSET, Field
+from .layout import close_all, html, row
+
+__all__ = ["Form"]
+
+_WIDTH = "min(100%, 460px)"
+#: Pixels that a letter of a label takes, and that a label may take before the rest is below it.
+_LETTER, _LONGEST = 8, 200
+
+
+class Form(widgets.VBox):  # type: ignore[misc]
+    """A control for each parameter of a flow.
+
+    Attributes
+    ----------
+    rows
+        A `Row` for each parameter, by its name.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        super().__init__()
+        self.add_class("pulpo-form")
+
+    def show(self, fields: Sequence[Field]) -> None:
+        """Show these fields; one that is as it was keeps what a person typed."""
+        before = self.rows
+        self.rows = {}
+        for field in fields:
+            shown = before.pop(field.name, None)
+            if shown is not None and not shown.fits(field):
+                close_all(shown)
+                shown = None
+            shown = shown or Row(field)
+            shown.field = field
+            self.rows[field.name] = shown
+        self.children = tuple(self.rows.values())
+        longest = max((len(name) for name in self.rows), default=0)
+        for shown in self.rows.values():
+            shown.align(longest)
+        for gone in before.values():
+            close_all(gone)
+
+    def values(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the parameters that a person gave, and what is wrong, both by name."""
+        values: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
+        for name, shown in self.rows.items():
+            try:
+                value = shown.parse() if shown.is_given else UNSET
+                if value is not UNSET:
+                    values[name] = value
+            except PulpoError as error:
+                wrong[name] = str(error)
+            shown.tell(wrong.get(name, ""))
+        return values, wrong
+
+
+class Row(widgets.VBox):  # type: ignore[misc]
+    """One parameter: its control, and under it what to type, or what is wrong with it."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.control = _CONTROLS.get(_kind(field), _text)(field)
+        self.control.layout.width = _WIDTH
+        self._first = self.control.value
+        self.error = html("", "pulpo-field-error")
+        super().__init__([row(self.control, html(_hint(field), "pulpo-field-hint")), self.error])
+        self.control.observe(lambda _: self._check(), "value")
+
+    @property
+    def is_given(self) -> bool:
+        """False when the parameter has its default, or what an earlier run gave."""
+        return self.field.required or self.control.value != self._first
+
+    def align(self, longest: int) -> None:
+        """Begin the control where those of the other rows do; ``longest`` is their longest name."""
+        width = longest * _LETTER + 8
+        self.control.style.description_width = f"{width}px" if width < _LONGEST else "initial"
+
+    def fits(self, field: Field) -> bool:
+        """Return whether this is the row of a field: the same control, the same default."""
+        mine = self.field
+        same = (mine.kind, mine.annotation, mine.text, [label for label, _ in mine.choices])
+        return same == (
+            field.kind,
+            field.annotation,
+            field.text,
+            [label for label, _ in field.choices],
+        )
+
+    def parse(self) -> Any:
+        """Return the value; `PulpoError` in pydantic's words when it is none."""
+        return self.field.parse(self.control.value)
+
+    def tell(self, wrong: str) -> None:
+        """Say what is wrong with the value; nothing when it is right."""
+        self.error.value = f'<span class="pulpo-bad">✗ {escape(wrong)}</span>' if wrong else ""
+        (self.add_class if wrong else self.remove_class)("pulpo-invalid")
+
+    def _check(self) -> None:
+        try:
+            if self.is_given:
+                self.parse()
+        except PulpoError as error:
+            self.tell(str(error))
+        else:
+            self.tell("")
+
+
+def _hint(field: Field) -> str:
+    # A switch, a choice and a date show by themselves what they are.
+    plain = field.kind in ("switch", "choice", "date", "datetime", "time")
+    kind = "" if plain or not field.annotation else f"<code>{escape(field.annotation)}</code>"
+    said = [kind, "required" if field.required else "", escape(field.hint)]
+    return " · ".join(part for part in said if part)
+
+
+def _kind(field: Field) -> str:
+    # A number field cannot be empty: only where there is a number to begin with.
+    if field.kind in ("integer", "number") and type(field.default) not in (int, float):
+        return "text"
+    return field.kind
+
+
+def _text(field: Field) -> Any:
+    return widgets.Text(
+        value=field.text, description=field.name, placeholder=field.annotation or "text"
+    )
+
+
+def _json(field: Field) -> Any:
+    rows = min(12, max(3, field.text.count("\n") + 1))
+    return widgets.Textarea(
+        value=field.text, description=field.name, placeholder="JSON, or @variable", rows=rows
+    )
+
+
+def _integer(field: Field) -> Any:
+    return widgets.IntText(value=field.default, description=field.name)
+
+
+def _number(field: Field) -> Any:
+    return widgets.FloatText(value=field.default, description=field.name)
+
+
+def _switch(field: Field) -> Any:
+    return widgets.Checkbox(value=field.default is True, description=field.name)
+
+
+def _choice(field: Field) -> Any:
+    labels = [label for label, _ in field.choices]
+    now = next((label for label, value in field.choices if value == field.default), None)
+    if now is None:  # a person has to choose
+        labels.insert(0, "")
+    return widgets.Dropdown(options=labels, value=now or labels[0], description=field.name)
+
+
+def _day(kind: Callable[..., Any]) -> Callable[[Field], Any]:
+    def make(field: Field) -> Any:
+        try:
+            return kind(value=field.default, description=field.name)
+        except Exception:  # no default, or none that a picker knows
+            return kind(description=field.name)
+
+    return make
+
+
+_CONTROLS: dict[str, Callable[[Field], Any]] = {
+    "json": _json,
+    "integer": _integer,
+    "number": _number,
+    "switch": _switch,
+    "choice": _choice,
+    "date": _day(widgets.DatePicker),
+    "datetime": _day(widgets.NaiveDatetimePicker),
+    "time": _day(widgets.TimePicker),
+}
