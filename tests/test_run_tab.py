@@ -120,17 +120,17 @@ def test_what_is_wrong_is_told_at_its_field_and_nothing_starts(asking: Notebook,
     tab = tabs(asking)
     rows = tab.form.rows
     rows["pages"].control.value = 0
-    assert "greater than or equal to 1" in words(rows["pages"].error.value)
+    assert "greater than or equal to 1" in rows["pages"].wrong
     rows["words"].control.value = '{"a": "x"}'
-    assert "valid integer" in words(rows["words"].error.value)
+    assert "valid integer" in rows["words"].wrong
     rows["most"].control.value = "many"
-    assert rows["city"].error.value == ""  # nobody tells a person off before they began
+    assert rows["city"].wrong == ""  # nobody tells a person off before they began
     tab.start.click()
     assert words(tab.status.value) == "✗ Not started: see city, pages, most, words above."
-    assert "needs a value" in words(rows["city"].error.value)
+    assert "needs a value" in rows["city"].wrong
     assert asking.session.last_run is None
     rows["pages"].control.value = 2
-    assert rows["pages"].error.value == ""
+    assert rows["pages"].wrong == ""
 
 
 def test_a_run_gets_what_was_typed_and_the_rest_has_its_defaults(
@@ -159,7 +159,7 @@ def test_a_live_object_of_the_notebook_can_be_given(tabs: Any) -> None:
     control = tab.form.rows["lost"].control
     control.value = "@treasur"
     notebook.cell("treasure = Lost()")
-    assert "treasur" in words(tab.form.rows["lost"].error.value)
+    assert "treasur" in words(tab.form.rows["lost"].wrong)
     control.value = "@treasure"
     run(tab)
     assert notebook.session.last_run is not None
@@ -176,6 +176,22 @@ def test_what_was_typed_stays_while_the_parameter_does(asking: Notebook, tabs: A
     assert rows["city"].control.value == "Bonn"
     assert rows["pages"].control.value == 4  # it has another default now
     assert "dry" not in rows
+
+
+def test_of_very_many_parameters_those_are_asked_for_that_are_needed(tabs: Any) -> None:
+    notebook = Notebook()
+    takes = ", ".join(
+        [*(f"need{n}: int" for n in range(3)), *(f"p{n}: int = 1" for n in range(90))]
+    )
+    notebook.operation("many", f"def many({takes}) -> int:\n    return need0 + p89")
+    tab = tabs(notebook)
+    assert list(tab.form.rows) == [f"need{n}" for n in range(3)] + [f"p{n}" for n in range(37)]
+    assert words(tab.form.children[-1].value) == "53 more parameters have their defaults."
+    for number in range(3):
+        tab.form.rows[f"need{number}"].control.value = "4"
+    run(tab)
+    assert notebook.session.last_run is not None
+    assert notebook.session.last_run["many"] == 5
 
 
 def test_a_blocked_flow_has_no_form_and_says_why(asking: Notebook, tabs: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -34,7 +34,6 @@ __all__ = [
     "files_html",
     "look",
     "message",
-    "picture_html",
     "problems_html",
     "refused_html",
     "run_drawing",
@@ -283,25 +282,18 @@ def refused_html(error: Exception) -> str:
     return message(words, "bad")
 
 
-def static_html(picture: Callable[[], str], content: Content) -> str:
+def static_html(content: Content, picture: Picture | None = None) -> str:
     """Return what stands for the panel where no widget can live: the picture and the problems."""
-    try:
-        drawn = picture() if content.flows else ""
-    except Exception as error:  # as in `look`
-        drawn = message(unforeseen(error), "bad")
-    lines = [f"<p><b>Pulpo</b> {escape(content.summary)}</p>", drawn]
+    lines = [f"<p><b>Pulpo</b> {escape(content.summary)}</p>"]
+    if picture is not None:
+        bundle = picture._repr_mimebundle_()
+        lines.append(bundle.get("text/html") or f"<pre>{escape(bundle['text/plain'])}</pre>")
     if content.problems or content.trouble:
         lines.append(problems_html(content))
     lines.append(
         "<p><small>This is a still picture. Run the cell in Jupyter to get the panel.</small></p>"
     )
     return f'<div class="pulpo-static">{"".join(lines)}</div>'
-
-
-def picture_html(picture: Picture) -> str:
-    """Return a picture's HTML, or its text where it cannot be drawn."""
-    bundle = picture._repr_mimebundle_()
-    return bundle.get("text/html") or f"<pre>{escape(bundle['text/plain'])}</pre>"
 
 
 def message(text: str, kind: str = "") -> str:

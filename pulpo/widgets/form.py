@@ -10,13 +10,15 @@ import ipywidgets as widgets
 from ..backends.render import escape
 from ..errors import PulpoError
 from ..parameters import UNSET, Field
-from .layout import close_all, html, row
+from .layout import close_all, html
 
 __all__ = ["Form"]
 
 _WIDTH = "min(100%, 460px)"
 #: Pixels that a letter of a label takes, and that a label may take before the rest is below it.
 _LETTER, _LONGEST = 8, 200
+#: Of more parameters than this the rest has its defaults: a page of fields is no form.
+_MOST = 40
 
 
 class Form(widgets.VBox):  # type: ignore[misc]
@@ -30,6 +32,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
+        self._more = html()
         super().__init__()
         self.add_class("pulpo-form")
 
@@ -37,7 +40,9 @@ class Form(widgets.VBox):  # type: ignore[misc]
         """Show these fields; one that is as it was keeps what a person typed."""
         before = self.rows
         self.rows = {}
-        for field in fields:
+        # A person has to give these.
+        first = sorted(fields, key=lambda field: not field.required)[:_MOST]
+        for field in [field for field in fields if field in first]:
             shown = before.pop(field.name, None)
             if shown is not None and not shown.fits(field):
                 close_all(shown)
@@ -45,10 +50,13 @@ class Form(widgets.VBox):  # type: ignore[misc]
             shown = shown or Row(field)
             shown.field = field
             self.rows[field.name] = shown
-        self.children = tuple(self.rows.values())
+        more = len(fields) - len(self.rows)
+        self._more.layout.display = None if more else "none"
+        self._more.value = f"{more:,} more parameters have their defaults." if more else ""
         longest = max((len(name) for name in self.rows), default=0)
         for shown in self.rows.values():
             shown.align(longest)
+        self.children = (*self.rows.values(), self._more)
         for gone in before.values():
             close_all(gone)
 
@@ -67,17 +75,26 @@ class Form(widgets.VBox):  # type: ignore[misc]
         return values, wrong
 
 
-class Row(widgets.VBox):  # type: ignore[misc]
-    """One parameter: its control, and under it what to type, or what is wrong with it."""
+class Row(widgets.HBox):  # type: ignore[misc]
+    """One parameter: its control, and beside it what to type, or what is wrong with it.
+
+    Attributes
+    ----------
+    wrong
+        What is wrong with the value; empty when it is right.
+    """
 
     def __init__(self, field: Field) -> None:
         self.field = field
+        self.wrong = ""
         self.control = _CONTROLS.get(_kind(field), _text)(field)
         self.control.layout.width = _WIDTH
         self._first = self.control.value
-        self.error = html("", "pulpo-field-error")
-        super().__init__([row(self.control, html(_hint(field), "pulpo-field-hint")), self.error])
+        self._words = html("", "pulpo-field-words")
+        super().__init__([self.control, self._words])
+        self.add_class("pulpo-row")
         self.control.observe(lambda _: self._check(), "value")
+        self.tell("")
 
     @property
     def is_given(self) -> bool:
@@ -106,7 +123,9 @@ class Row(widgets.VBox):  # type: ignore[misc]
 
     def tell(self, wrong: str) -> None:
         """Say what is wrong with the value; nothing when it is right."""
-        self.error.value = f'<span class="pulpo-bad">✗ {escape(wrong)}</span>' if wrong else ""
+        self.wrong = wrong
+        said = f'<span class="pulpo-bad">✗ {escape(wrong)}</span>' if wrong else _hint(self.field)
+        self._words.value = f"<span>{said}</span>"
         (self.add_class if wrong else self.remove_class)("pulpo-invalid")
 
     def _check(self) -> None:

@@ -29,7 +29,7 @@ def html(value: str = "", *classes: str) -> Any:
 
 def row(*children: Any) -> Any:
     """Return controls beside each other, and below each other where the page is narrow."""
-    made = widgets.HBox(list(children), layout=widgets.Layout(flex_flow="row wrap"))
+    made = widgets.HBox(list(children))
     made.add_class("pulpo-row")
     return made
 

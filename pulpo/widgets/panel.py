@@ -11,6 +11,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from ..backends.look import closed_at_first
 from ..session import Session
 from .content import (
     Content,
@@ -18,7 +19,6 @@ from .content import (
     detail_html,
     drawing,
     look,
-    picture_html,
     problems_html,
     static_html,
 )
@@ -172,10 +172,13 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         """Return the widget, and for where it cannot live a picture and text that never change."""
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options) or {}
         content = self._content
-        text = content.trouble
+        text, still = content.trouble, static_html(content)
         if not text:
-            text = self._session.graph().text if content.flows else str(self._session.compile())
-        still = static_html(lambda: picture_html(self._session.graph()), content)
+            text = str(self._session.compile())
+        if content.flows:
+            # The very picture of the first tab, which is drawn by now.
+            picture = self._session.graph(closed=closed_at_first(self._session.plan()))
+            text, still = picture.text, static_html(content, picture)
         return {
             **bundle,
             "text/plain": f"Pulpo panel: {content.summary}\n\n{text}",

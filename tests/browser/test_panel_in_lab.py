@@ -235,7 +235,8 @@ def test_a_form_is_filled_wrongly_and_rightly_and_a_run_is_watched_and_cancelled
     panel.get_by_label("lost", exact=True).fill('{"rows": "none"}')
     panel.get_by_label("count", exact=True).fill("0")
     panel.get_by_label("count", exact=True).blur()
-    expect(panel.locator(".pulpo-field-error:visible")).to_contain_text(
+    wrong = panel.locator(".pulpo-invalid .pulpo-field-words")
+    expect(wrong).to_contain_text(
         ["Input should be a valid", "Input should be greater than or equal to 1"]
     )
     panel.get_by_label("lost", exact=True).fill('{"rows": [1]}')
@@ -374,8 +375,8 @@ def weak_words(panel: Locator) -> list[Any]:
                 return [255, 255, 255];
             };
             const own = '.pulpo-title,.pulpo-summary,.pulpo-button,.pulpo-message,.pulpo-files th,'
-                + '.pulpo-files code,.pulpo-files td,.pulpo-problems *,.pulpo-field-hint *,'
-                + '.pulpo-field-error *,.pulpo-log *,.pulpo-found,label';
+                + '.pulpo-files code,.pulpo-files td,.pulpo-problems *,.pulpo-field-words *,'
+                + '.pulpo-log *,.pulpo-found,label';
             return [...panel.querySelectorAll(own)].filter(e => e.offsetParent).map(element => {
                 const ink = level(parse(getComputedStyle(element).color));
                 const page = level(behind(element));
