@@ -645,8 +645,9 @@ class _Compiler:
         uses, maps, operations = group.uses, self.graph.maps, self.operations
         carried = []
         for value, output in uses.values.items():
-            own, place = group.carried[value], _place_of(value)
-            parameter = operations[place].carried(output)
+            own, place = group.carried[value], value if isinstance(value, int) else value[0]
+            gives = operations[place]
+            parameter = gives.gives[0] if output.index is None else gives.carried(output)
             if parameter.annotation is None or maps:
                 head = place, output
                 text = self._type_of(head) or self._same_shape(head, uses.ports.get(value))
@@ -672,22 +673,30 @@ class _Compiler:
     def _steps(self, group: _Group) -> tuple[Step, ...]:
         steps: list[Step] = []
         tagged = self.flat or self.runner != "async" or bool(group.dissolved)
-        names, children, operations = group.names, group.children, self.operations
+        names, children, known, new = group.names, group.children, group.sources, _tuple
+        operations, needs, bound = self.operations, self.needs, self.bound
         tags: dict[str, str] = {}
         for stage, numbers in enumerate(group.stages):
             for number in numbers:
                 child = children[number]
+                kind, tag = "task", ""
                 after: tuple[str, ...] = ()
-                if isinstance(child, int):
-                    kind, arguments = "task", self._task_arguments(group, child)
-                    tag = self._tag(group, child, tags) if tagged else ""
+                arguments: list[Argument] = []
+                if not isinstance(child, int):
+                    kind, arguments = "flow", self._subflow_arguments(group, child)
+                    after = self._after(group, number, arguments)
+                elif child in bound or operations[child].asks:
+                    arguments = self._task_arguments(group, child)
                     if not operations[child].simple:  # else it needs what it takes
                         after = self._after(group, number, arguments)
-                else:
-                    kind, arguments, tag = "flow", self._subflow_arguments(group, child), ""
-                    after = self._after(group, number, arguments)
-                made = (kind, names[number], tuple(arguments), after, stage, tag)
-                steps.append(_tuple(Step, made))
+                else:  # nearly all are like that
+                    wants = operations[child].wants
+                    for port, result in enumerate(needs[child]):
+                        source = known.get(result) or self._source(group, result)
+                        arguments.append(new(Argument, (wants[port][0], source)))
+                if tagged and isinstance(child, int):
+                    tag = self._tag(group, child, tags)
+                steps.append(new(Step, (kind, names[number], tuple(arguments), after, stage, tag)))
         return tuple(steps)
 
     # - many -
@@ -736,21 +745,15 @@ class _Compiler:
         return known[parent]
 
     def _task_arguments(self, group: _Group, place: int) -> list[Argument]:
-        operation, given = self.operations[place], self.parameters.get(place, {})
-        if place not in self.bound and not operation.asks:  # nearly all are like that
-            known, new, wants = group.sources, _tuple, operation.wants
-            arguments = []
-            for number, result in enumerate(self.needs[place]):
-                found = known.get(result) or self._source(group, result)
-                arguments.append(new(Argument, (wants[number][0], found)))
-            return arguments
+        given = self.parameters.get(place, {})
         arguments = []
         bindings = iter(self.graph.bindings_of(place))  # one for each data port, in their order
-        for port in operation.ports:
+        for port in self.operations[place].ports:
             bound = next(bindings) if port.model is not None else None
+            source: Source
             if port.name in given:
                 parameter = given[port.name]
-                source: Source = FromParameter(parameter.name, parameter.by_reference)
+                source = FromParameter(parameter.name, parameter.by_reference)
             else:
                 source = self._bound(group, bound) if bound else Nothing()
             arguments.append(Argument(port.name, source))
@@ -789,7 +792,7 @@ class _Compiler:
     def _subflow_arguments(self, group: _Group, child: _Group) -> list[Argument]:
         known, rep, names, operations = group.sources, group.rep, group.names, self.operations
         arguments, new = [], _tuple
-        for result, (name, _) in child.carried.items():
+        for result, parameter in child.carried.items():
             source = known.get(result)
             if source is None:
                 if isinstance(result, int):  # as `_source` does, which is called too often here
@@ -797,10 +800,10 @@ class _Compiler:
                     source = known[result] = new(FromResult, made)
                 else:
                     source = self._source(group, result)
-            arguments.append(new(Argument, (name, source)))
+            arguments.append(new(Argument, (parameter.name, source)))
         arguments += [
-            Argument(name, FromParameter(name, parameter.by_reference))
-            for name, parameter in child.uses.parameters.items()
+            Argument(name, FromParameter(name, given.by_reference))
+            for name, given in child.uses.parameters.items()
         ]
         return arguments
 
@@ -887,15 +890,17 @@ def _place_of(result: _Result) -> int:
 def _lift(group: _Group, follows: _Follows) -> list[list[int]]:
     """Find what each child needs of the others; return what each feeds."""
     rep, count = group.rep, len(group.children)
-    feeds: list[list[int]] = [[] for _ in range(count)]
-    if count == len(group.places):  # one operation in each: no two edges become one
-        group.needs = [[rep[o] for o in follows[place] if o in rep] for place in group.places]
-        for target, sources in enumerate(group.needs):
-            for source in sources:
-                feeds[source].append(target)
-        return feeds
     needs: list[list[int]] = [[] for _ in range(count)]
+    feeds: list[list[int]] = [[] for _ in range(count)]
     group.needs = needs
+    if count == len(rep):  # one operation in each: no two edges become one
+        for place, target in rep.items():
+            for other in follows[place]:
+                if other in rep:
+                    source = rep[other]
+                    needs[target].append(source)
+                    feeds[source].append(target)
+        return feeds
     known: set[int] = set()
     for place, target in rep.items():
         for other in follows[place]:
