@@ -109,7 +109,7 @@ def compile_graph(
     selection: Selection | None = None,
 ) -> Orchestration:
     """Return the plan of a dependency graph; see `compile_plan`."""
-    chosen = selection.places(graph) if selection else range(len(graph.operations))
+    chosen = selection.places(graph) if selection else graph.places
     return _Compiler(graph, chosen, flat=flat, runner=runner).plan()
 
 
