@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from .carry import Recorder
+from .engines import ENGINES, RUNNERS
 from .errors import (
     CarryError,
     ExportError,
@@ -33,13 +34,6 @@ from .errors import (
     did_you_mean,
 )
 from .names import parse_name
-from .operations import (
-    Operation,
-    as_operation,
-    make_operation,
-    options_from_flags,
-)
-from .plan import Engine, Runner
 from .registry import OperationRegistry, default_registry
 
 if TYPE_CHECKING:
@@ -48,8 +42,10 @@ if TYPE_CHECKING:
     from .carry.write import Carried
     from .checks import Subject
     from .compiler import Selection
+    from .engines import Engine, Runner
     from .exports import EarlierFlow, Existing
     from .loading import Cells
+    from .operations import Operation
     from .parameters import Field
     from .plan import Edge, FlowDefinition, Orchestration, Parameter
     from .reports import (
@@ -67,12 +63,6 @@ if TYPE_CHECKING:
     from .runs import Run
 
 __all__ = ["ENGINES", "RUNNERS", "Part", "Session", "current"]
-
-
-#: Where operations may run.
-RUNNERS: tuple[str, ...] = get_args(Runner)
-#: What may run them.
-ENGINES: tuple[str, ...] = get_args(Engine)
 
 
 class Part(TypedDict, total=False):
@@ -174,6 +164,8 @@ class Session:
         InvalidNameError, DeclarationError
             The session stays as it was.
         """
+        from .operations import options_from_flags
+
         parse_name(name)
         options_from_flags(_task_flags(flags))
 
@@ -204,6 +196,7 @@ class Session:
         DeclarationError, InvalidNameError, ModelError
             When the function makes no operation; the session stays as it was.
         """
+        from .operations import make_operation, options_from_flags
         from .reports import Declared
 
         flags = dict(flags or {})
@@ -256,6 +249,8 @@ class Session:
     @property
     def operations(self) -> list[Operation]:
         """The operations, in order."""
+        from .operations import as_operation
+
         return [as_operation(operation) for operation in self.registry.list_all()]
 
     def plan(
@@ -480,6 +475,8 @@ class Session:
 
     def show(self, name: str) -> SourceView:
         """Return one operation's ports and source."""
+        from .operations import as_operation
+
         operation = self.registry.get(name)
         if operation is None:
             raise UnknownNameError(
@@ -1452,6 +1449,8 @@ class Session:
 
     def _is_foreign(self, name: str) -> bool:
         """Return whether an operation came as an object, and not from a magic or decorator."""
+        from .operations import Operation
+
         operation = self.registry.get(name)
         return not (isinstance(operation, Operation) and operation.cell)
 
