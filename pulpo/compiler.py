@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from .dataflow import Binding, DataFlowGraph, Head, build_graph, topological_stages
 from .errors import Problem, UnknownNameError, UsageError, did_you_mean
 from .names import snake_case
-from .operations import NO_DEFAULT, Operation, Port
+from .operations import NO_DEFAULT, Operation, Output, Port
 from .plan import (
     Argument,
     Edge,
@@ -109,7 +109,7 @@ def compile_graph(
     selection: Selection | None = None,
 ) -> Orchestration:
     """Return the plan of a dependency graph; see `compile_plan`."""
-    chosen = selection.places(graph) if selection else range(len(graph.operations))
+    chosen = selection.places(graph) if selection else graph.places
     return _Compiler(graph, chosen, flat=flat, runner=runner).plan()
 
 
@@ -211,8 +211,8 @@ _tuple = tuple.__new__
 _Result = int | tuple[int, int]
 #: Which way goes down to each operation, by its number; the first way is no way at all.
 _Ways = Sequence[int]
-#: A flow that is still to be split: with the ways in it, and the edges inside.
-_Split = tuple[_Group, _Ways, list[tuple[int, int]]]
+#: What each operation comes after, by place.
+_Follows = Sequence[Sequence[int]]
 
 
 @dataclass(slots=True)
@@ -220,7 +220,7 @@ class _Uses:
     """What a flow needs from outside, in order of first use."""
 
     parameters: dict[str, Parameter] = field(default_factory=dict)
-    values: dict[_Result, Head] = field(default_factory=dict)
+    values: dict[_Result, Output] = field(default_factory=dict)
     #: The first port that takes a value whose own type is not written down.
     ports: dict[_Result, Port] = field(default_factory=dict)
 
@@ -238,15 +238,12 @@ class _Compiler:
         self.parents = [operation.group for operation in self.operations]
         self.problems: list[Problem] = list(graph.problems)
         self.errors: list[Problem] = []
-        self.bindings = graph.bindings
+        self.bound, self.needs = graph.bound, graph.needs
         self.missing = graph.missing
         self.knots = _loops(graph)
         self.in_loop = {place for knot in self.knots for place in knot}
         self.whole = len(chosen) == len(self.operations)
         self.consumers = self._consumers()
-        #: The one `Value` of each result, however many flows it goes through.
-        self.values = [_tuple(Value, (name, None)) for name in self.names]
-        self.items: dict[_Result, Value] = {}
         self.parameters = self._parameters()
         #: The flow of what has no group, when that is everything: only its name is another.
         self.twin: _Group | None = None
@@ -277,7 +274,7 @@ class _Compiler:
             return self.graph.feeds
         consumers: list[list[int]] = [[] for _ in self.operations]
         for place in self.chosen:
-            for binding in self.bindings[place]:
+            for binding in self.graph.bindings_of(place):
                 for source, _ in binding.heads:
                     consumers[source].append(place)
         return consumers
@@ -377,41 +374,37 @@ class _Compiler:
         main = _Group("", MAIN, everything)
         found: list[_Group] = []
         ways: _Ways = self._find_ways()
-        links = self._links()
+        follows = self._follows()
         if self.runner != "async" and not self.flat:
-            return self._side_by_side(main, ways, links)
+            return self._side_by_side(main, ways, follows)
         if self.flat:
             ways = [0] * len(ways)
-        todo: list[_Split] = [(main, ways, links)]
+        todo = [main]
         while todo:
-            group, ways, inner = todo.pop()
+            group = todo.pop()
             found.append(group)
-            todo.extend(self._split(group, ways, inner))
+            todo.extend(self._split(group, ways, follows))
         found.reverse()
         if not self.flat:
-            found += self._alone(main, ways, links)
+            found += self._alone(main, ways, follows)
         return found
 
     def _loose(self) -> list[int]:
         """Return the operations without a group, wanted or not."""
         return [place for place, parent in enumerate(self.parents) if not parent]
 
-    def _links(self) -> list[tuple[int, int]]:
-        """Return who follows whom, without what is in a loop."""
-        links = [
-            (source, target)
-            for target, sources in enumerate(self.graph.follows)
-            for source in sources
-        ]
-        loop = self.in_loop
-        if loop:
-            links = [(s, t) for s, t in links if not (s in loop and t in loop)]
-        if self.whole:
-            return links
+    def _follows(self) -> _Follows:
+        """Return who follows whom, without what is in a loop, and what is not wanted."""
+        follows, loop = self.graph.follows, self.in_loop
+        if self.whole and not loop:
+            return follows
         wanted = set(self.chosen)
-        return [(s, t) for s, t in links if s in wanted and t in wanted]
+        return [
+            [s for s in sources if s in wanted and not (s in loop and target in loop)]
+            for target, sources in enumerate(follows)
+        ]
 
-    def _alone(self, main: _Group, ways: _Ways, links: list[tuple[int, int]]) -> list[_Group]:
+    def _alone(self, main: _Group, ways: _Ways, follows: _Follows) -> list[_Group]:
         standalones = [place for place in self.chosen if not self.parents[place]]
         if not standalones:
             return []
@@ -419,13 +412,10 @@ class _Compiler:
             self.twin = replace(main, name=STANDALONES)
             return []
         alone = _Group("", STANDALONES, standalones)
-        inside = set(standalones)
-        self._split(alone, ways, [(s, t) for s, t in links if s in inside and t in inside])
+        self._split(alone, ways, follows)
         return [alone]
 
-    def _side_by_side(
-        self, main: _Group, ways: _Ways, links: list[tuple[int, int]]
-    ) -> list[_Group]:
+    def _side_by_side(self, main: _Group, ways: _Ways, follows: _Follows) -> list[_Group]:
         """Return the flows when each calls all of its operations itself."""
         members: dict[str, list[int]] = {}
         for place in self.chosen:
@@ -435,10 +425,8 @@ class _Compiler:
         groups = [*reversed(groups), main]
         nowhere = [0] * len(self.operations)
         for group in groups:
-            inside = set(group.places)
-            inner = [(s, t) for s, t in links if s in inside and t in inside]
-            self._split(group, nowhere, inner)
-        return [*groups, *self._alone(main, nowhere, links)]
+            self._split(group, nowhere, follows)
+        return [*groups, *self._alone(main, nowhere, follows)]
 
     def _find_ways(self) -> list[int]:
         """Return, for each operation, the number of its way down from the main flow.
@@ -465,21 +453,17 @@ class _Compiler:
                 self.ways.append(tuple(prefix for prefix in chain if prefix in self.flow_names))
         return [numbers[parent] for parent in parents]
 
-    def _split(self, group: _Group, ways: _Ways, links: list[tuple[int, int]]) -> list[_Split]:
+    def _split(self, group: _Group, ways: _Ways, follows: _Follows) -> list[_Group]:
         """Find a flow's children and their stages; return the subflows to split next."""
         while True:
             self._gather(group, ways)
-            feeds, inner = _lift(group, links)
+            feeds = _lift(group, follows)
             group.stages, stuck = topological_stages(group.needs, feeds)
             if not stuck or not self._dissolve(group, stuck):
                 break
         names = self.names
         group.names = [names[c] if isinstance(c, int) else c.name for c in group.children]
-        return [
-            (child, ways, inner.get(number, []))
-            for number, child in enumerate(group.children)
-            if isinstance(child, _Group)
-        ]
+        return [child for child in group.children if isinstance(child, _Group)]
 
     def _gather(self, group: _Group, ways: _Ways) -> None:
         """Find a flow's children: its own operations, and the subflows that hold the others."""
@@ -617,40 +601,42 @@ class _Compiler:
                         if port.name in given:
                             parameter = given[port.name]
                             parameters.setdefault(parameter.name, parameter)
-        covered, values = group.covered, uses.values
-        if len(covered) == len(self.operations):
-            return uses
-        needs, known = self.graph.needs, covered.copy()
-        for place in group.places:
-            if known.issuperset(needs[place]):
-                continue
-            for port, _, heads in self.bindings[place]:
-                for head in heads:
-                    source, output = head
-                    if source not in known:
-                        index = output.index
-                        value = source if index is None else (source, index)
-                        if value not in values:
-                            values[value] = head
-                            if output.annotation is None:
-                                uses.ports[value] = port
-                            if index is None:
-                                known.add(source)
+        if len(group.covered) < len(self.operations):
+            self._use_results(group, uses)
         return uses
+
+    def _use_results(self, group: _Group, uses: _Uses) -> None:
+        covered, values, ports = group.covered, uses.values, uses.ports
+        operations, needs, bound = self.operations, self.needs, self.bound
+        for place in group.places:
+            if place in bound:
+                for port, _, heads in bound[place]:
+                    for head in heads:
+                        value, output = _result(head), head[1]
+                        if head[0] not in covered and value not in values:
+                            values[value] = output
+                            if output.annotation is None:
+                                ports[value] = port
+                continue
+            for source in needs[place]:
+                if source not in covered and source not in values:
+                    values[source] = output = operations[source].outputs[0]
+                    if output.annotation is None:
+                        ports[source] = operations[place].takes[needs[place].index(source)]
 
     def _carry(self, uses: _Uses) -> dict[_Result, FromParameter]:
         """Name the parameters for others' results: by model if that is one, else by operation."""
-        wanted = {value: head[1].parameter for value, head in uses.values.items()}
+        wanted = {value: output.parameter for value, output in uses.values.items()}
         taken = set(uses.parameters)
         alone = {parameter.name for parameter in wanted.values()}
         if len(alone) == len(wanted) and alone.isdisjoint(taken) and not any(map(_refused, alone)):
             return wanted
         shared = Counter([parameter.name for parameter in wanted.values()])
-        for value, (place, output) in uses.values.items():
+        for value, output in uses.values.items():
             name = output.parameter.name
             if shared[name] > 1 or name in taken or _refused(name):
                 item = "" if output.index is None else name
-                name = _full_name(self.operations[place].name, item, taken)
+                name = _full_name(self.operations[_place_of(value)].name, item, taken)
                 wanted[value] = FromParameter(name, True)
             taken.add(name)
         return wanted
@@ -658,10 +644,12 @@ class _Compiler:
     def _flow_parameters(self, group: _Group) -> tuple[Parameter, ...]:
         uses, maps, operations = group.uses, self.graph.maps, self.operations
         carried = []
-        for value, own in group.carried.items():
-            place, output = head = uses.values[value]
-            parameter = operations[place].carried(output)
+        for value, output in uses.values.items():
+            own, place = group.carried[value], value if isinstance(value, int) else value[0]
+            gives = operations[place]
+            parameter = gives.gives[0] if output.index is None else gives.carried(output)
             if parameter.annotation is None or maps:
+                head = place, output
                 text = self._type_of(head) or self._same_shape(head, uses.ports.get(value))
                 parameter = parameter._replace(annotation=text)
             if own is not output.parameter:
@@ -685,22 +673,30 @@ class _Compiler:
     def _steps(self, group: _Group) -> tuple[Step, ...]:
         steps: list[Step] = []
         tagged = self.flat or self.runner != "async" or bool(group.dissolved)
-        names, children, operations = group.names, group.children, self.operations
+        names, children, known, new = group.names, group.children, group.sources, _tuple
+        operations, needs, bound = self.operations, self.needs, self.bound
         tags: dict[str, str] = {}
         for stage, numbers in enumerate(group.stages):
             for number in numbers:
                 child = children[number]
+                kind, tag = "task", ""
                 after: tuple[str, ...] = ()
-                if isinstance(child, int):
-                    kind, arguments = "task", self._task_arguments(group, child)
-                    tag = self._tag(group, child, tags) if tagged else ""
+                arguments: list[Argument] = []
+                if not isinstance(child, int):
+                    kind, arguments = "flow", self._subflow_arguments(group, child)
+                    after = self._after(group, number, arguments)
+                elif child in bound or operations[child].asks:
+                    arguments = self._task_arguments(group, child)
                     if not operations[child].simple:  # else it needs what it takes
                         after = self._after(group, number, arguments)
-                else:
-                    kind, arguments, tag = "flow", self._subflow_arguments(group, child), ""
-                    after = self._after(group, number, arguments)
-                made = (kind, names[number], tuple(arguments), after, stage, tag)
-                steps.append(_tuple(Step, made))
+                else:  # nearly all are like that
+                    wants = operations[child].wants
+                    for port, result in enumerate(needs[child]):
+                        source = known.get(result) or self._source(group, result)
+                        arguments.append(new(Argument, (wants[port][0], source)))
+                if tagged and isinstance(child, int):
+                    tag = self._tag(group, child, tags)
+                steps.append(new(Step, (kind, names[number], tuple(arguments), after, stage, tag)))
         return tuple(steps)
 
     # - many -
@@ -749,27 +745,12 @@ class _Compiler:
         return known[parent]
 
     def _task_arguments(self, group: _Group, place: int) -> list[Argument]:
-        given = self.parameters.get(place)
-        arguments: list[Argument] = []
-        if not given and not self.operations[place].asks:
-            known, new = group.sources, _tuple
-            for binding in self.bindings[place]:
-                port, how, heads = binding
-                source: Source
-                if how == "one":  # nearly all are like that
-                    result, output = heads[0]
-                    if output.index is None and result in known:
-                        source = known[result]
-                    else:
-                        source = self._source(group, _result(heads[0]))
-                else:
-                    source = self._bound(group, binding)
-                arguments.append(new(Argument, (port.name, source)))
-            return arguments
-        given = given or {}
-        bindings = iter(self.bindings[place])  # one for each data port, in their order
+        given = self.parameters.get(place, {})
+        arguments = []
+        bindings = iter(self.graph.bindings_of(place))  # one for each data port, in their order
         for port in self.operations[place].ports:
             bound = next(bindings) if port.model is not None else None
+            source: Source
             if port.name in given:
                 parameter = given[port.name]
                 source = FromParameter(parameter.name, parameter.by_reference)
@@ -796,31 +777,33 @@ class _Compiler:
         """Return what a step takes a result from; what comes from outside is known already."""
         source = group.sources.get(result)
         if source is None:
-            step = group.names[group.rep[result if isinstance(result, int) else result[0]]]
-            source = group.sources[result] = _tuple(FromResult, (step, self._value(result)))
+            place = _place_of(result)
+            made = group.names[group.rep[place]], self._value(result)
+            source = group.sources[result] = _tuple(FromResult, made)
         return source
 
-    def _value(self, result: _Result) -> Value:
+    def _value(self, result: _Result) -> Value | None:
+        """Return the one `Value` of a result, however many flows it goes through."""
+        gives = self.operations[_place_of(result)].gives
         if isinstance(result, int):
-            return self.values[result]
-        if result not in self.items:
-            self.items[result] = Value(self.names[result[0]], result[1])
-        return self.items[result]
+            return gives[0].value
+        return next(each.value for each in gives if each.value and each.value.index == result[1])
 
     def _subflow_arguments(self, group: _Group, child: _Group) -> list[Argument]:
-        known, rep, names, values, new = group.sources, group.rep, group.names, self.values, _tuple
-        arguments = []
+        known, rep, names, operations = group.sources, group.rep, group.names, self.operations
+        arguments, new = [], _tuple
         for result, parameter in child.carried.items():
             source = known.get(result)
             if source is None:
                 if isinstance(result, int):  # as `_source` does, which is called too often here
-                    source = known[result] = new(FromResult, (names[rep[result]], values[result]))
+                    made = names[rep[result]], operations[result].gives[0].value
+                    source = known[result] = new(FromResult, made)
                 else:
                     source = self._source(group, result)
             arguments.append(new(Argument, (parameter.name, source)))
         arguments += [
-            Argument(name, FromParameter(name, parameter.by_reference))
-            for name, parameter in child.uses.parameters.items()
+            Argument(name, FromParameter(name, given.by_reference))
+            for name, given in child.uses.parameters.items()
         ]
         return arguments
 
@@ -848,24 +831,37 @@ class _Compiler:
         return node._replace(ports=tuple(ports), outputs=tuple(outputs))
 
     def _edges(self) -> tuple[Edge, ...]:
-        names, maps, orders, new = self.names, self.graph.maps, self.graph.orders, _tuple
-        wanted = () if self.whole else set(self.chosen)
-        edges = []
+        names, operations, needs, bound = self.names, self.operations, self.needs, self.bound
+        maps, manies, whole, new = self.graph.maps, self.graph.many, self.whole, _tuple
+        wanted = set() if whole else set(self.chosen)
+        edges: list[Edge] = []
         for place in self.chosen:
-            target = names[place]
-            for port, how, heads in self.bindings[place]:
-                name, model = port.name, port.takes
-                kind = "candidate" if how == "ambiguous" else "data"
-                for source, output in heads:
-                    if not wanted or source in wanted:
-                        many = output.many or source in maps
-                        made = names[source], target, name, model, kind, output.index, many
-                        edges.append(new(Edge, made))
-            if place in orders:
-                for source, model in orders[place]:
-                    if not wanted or source in wanted:
-                        edges.append(Edge(names[source], target, "", model, "order"))
+            if place in bound:
+                edges += self._bound_edges(place, wanted)
+                continue
+            target, wants = names[place], operations[place].wants
+            for number, source in enumerate(needs[place]):
+                if whole or source in wanted:
+                    port, _, model = wants[number]
+                    many = manies and (source in maps or operations[source].outputs[0].many)
+                    made = names[source], target, port, model, "data", None, many
+                    edges.append(new(Edge, made))
         return tuple(edges)
+
+    def _bound_edges(self, place: int, wanted: set[int]) -> Iterator[Edge]:
+        """Yield the edges to an operation that is not plain."""
+        names, maps = self.names, self.graph.maps
+        target = names[place]
+        for port, how, heads in self.bound[place]:
+            kind: Any = "candidate" if how == "ambiguous" else "data"
+            for source, output in heads:
+                if self.whole or source in wanted:
+                    many = output.many or source in maps
+                    name, index = names[source], output.index
+                    yield Edge(name, target, port.name, port.takes, kind, index, many)
+        for source, model in self.graph.orders.get(place, ()):
+            if self.whole or source in wanted:
+                yield Edge(names[source], target, "", model, "order")
 
 
 def _loops(graph: DataFlowGraph) -> list[list[int]]:
@@ -887,36 +883,33 @@ def _result(head: Head) -> _Result:
     return place if output.index is None else (place, output.index)
 
 
-def _lift(
-    group: _Group, links: list[tuple[int, int]]
-) -> tuple[list[list[int]], dict[int, list[tuple[int, int]]]]:
-    """Find what each child needs; return what each feeds, and the edges inside of each."""
+def _place_of(result: _Result) -> int:
+    return result if isinstance(result, int) else result[0]
+
+
+def _lift(group: _Group, follows: _Follows) -> list[list[int]]:
+    """Find what each child needs of the others; return what each feeds."""
     rep, count = group.rep, len(group.children)
     needs: list[list[int]] = [[] for _ in range(count)]
     feeds: list[list[int]] = [[] for _ in range(count)]
-    inner: dict[int, list[tuple[int, int]]] = {}
     group.needs = needs
-    if count == 1:
-        inner[0] = links
-    elif count == len(group.places):  # one operation in each: no two edges become one
-        for place, other in links:
-            source, target = rep[place], rep[other]
-            needs[target].append(source)
-            feeds[source].append(target)
-    else:
-        known: set[int] = set()
-        for link in links:
-            source, target = rep[link[0]], rep[link[1]]
-            if source == target:
-                if source in inner:
-                    inner[source].append(link)
-                else:
-                    inner[source] = [link]
-            elif (pair := source * count + target) not in known:
+    if count == len(rep):  # one operation in each: no two edges become one
+        for place, target in rep.items():
+            for other in follows[place]:
+                if other in rep:
+                    source = rep[other]
+                    needs[target].append(source)
+                    feeds[source].append(target)
+        return feeds
+    known: set[int] = set()
+    for place, target in rep.items():
+        for other in follows[place]:
+            source = rep.get(other, target)  # what is not in the flow is no edge in it
+            if source != target and (pair := source * count + target) not in known:
                 known.add(pair)
                 needs[target].append(source)
                 feeds[source].append(target)
-    return feeds, inner
+    return feeds
 
 
 def _prefixes(group: str) -> list[str]:

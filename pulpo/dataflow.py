@@ -60,8 +60,10 @@ class DataFlowGraph:
     ----------
     operations
         The operations, in registration order.
-    bindings
-        What each data port of each operation gets.
+    bound
+        What each data port gets, of each operation that is not plain. A plain one, as most are,
+        takes but results that are all that an operation gives, one at each port, none twice: they
+        are what it ``needs``, in the order of its ports.
     orders
         What an operation only comes after: the places of others, each with the model by which.
     needs, feeds
@@ -79,7 +81,7 @@ class DataFlowGraph:
 
     def __init__(self, binder: _Binder) -> None:
         self.operations = binder.operations
-        self.bindings = binder.bindings
+        self.bound = binder.bound
         self.orders = binder.orders
         self.needs, self.feeds = binder.needs, binder.feeds
         self.missing = binder.missing
@@ -94,8 +96,25 @@ class DataFlowGraph:
             self.stages, self.stuck = topological_stages(self.follows, feeds)
         self.maps: dict[int, tuple[str, ...]] = {}
         self.spread: dict[Result, Result] = {}
-        if binder.many:
+        #: Whether any result is many, as such or since its operation runs once per element.
+        self.many = binder.many
+        if self.many:
             self._map()
+
+    @property
+    def bindings(self) -> list[Sequence[Binding]]:
+        """What each data port of each operation gets."""
+        return [self.bindings_of(place) for place in range(len(self.operations))]
+
+    def bindings_of(self, place: int) -> Sequence[Binding]:
+        """Return what each data port of an operation gets, in the order of its ports."""
+        if place in self.bound:
+            return self.bound[place]
+        operations = self.operations
+        return [
+            Binding(port, "one", ((source, operations[source].outputs[0]),))
+            for port, source in zip(operations[place].takes, self.needs[place], strict=True)
+        ]
 
     @property
     def links(self) -> list[Link]:
@@ -117,7 +136,7 @@ class DataFlowGraph:
         for place in [place for stage in self.stages for place in stage]:
             operation = self.operations[place]
             origins: dict[str, Result] = {}
-            for port, how, heads in self.bindings[place]:
+            for port, how, heads in self.bindings_of(place):
                 if how == "one" and port.shape == "one":
                     source, output = heads[0]
                     if (source, output.index) in self.spread:
@@ -169,6 +188,11 @@ class DataFlowGraph:
     def names(self) -> list[str]:
         """The names of the operations, in registration order."""
         return list(self._places)
+
+    @property
+    def places(self) -> list[int]:
+        """The places of the operations, as the very numbers that stand in ``needs``."""
+        return list(self._places.values())
 
     def get_dependencies(self, name: str) -> list[str]:
         """Return the operations whose result ``name`` needs, or that it comes after."""
@@ -372,8 +396,6 @@ def build_graph(operations: Iterable[Any]) -> DataFlowGraph:
 # --- Binding --------------------------------------------------------------------------------------
 
 Head = tuple[int, Output]
-#: Makes a named tuple of a tuple in half the time of calling its class.
-_tuple = tuple.__new__
 
 
 def _models_of(operation: Operation) -> list[ModelRef]:
@@ -387,20 +409,22 @@ class _Binder:
 
     def __init__(self, operations: list[Operation], places: dict[str, int]) -> None:
         self.operations = operations
+        #: The place of each name. The numbers in it are those in all that is made here: one number
+        #: is found by another in sets and dicts in half the time when both are one object.
         self.place = places
         self.problems: list[Problem] = []
-        self.bindings: list[Sequence[Binding]] = []
+        self.bound: dict[int, Sequence[Binding]] = {}
         self.orders: dict[int, list[tuple[int, str]]] = {}
         self.needs: list[list[int]] = []
         self.feeds: list[list[int]] = [[] for _ in operations]
         self.missing: dict[int, set[str]] = {}
-        #: Whether an operation gives many of a model, and whether one gives several models.
-        self.many = self.several = False
+        #: Whether an operation gives many of a model.
+        self.many = False
         self.keys: dict[str, str] = {}
-        #: The heads of each model: where there is nothing to choose, one that is never None; and
-        #: where there is.
-        self.single: dict[str, tuple[Head, ...]] = {}
-        self.other: dict[str, Sequence[Head]] = {}
+        #: The heads of each model. Where there is nothing to choose it is the only result of an
+        #: operation, never None, and its place is enough.
+        self.single: dict[str, int] = {}
+        self.other: dict[str, list[Head]] = {}
         self.transforms: dict[str, list[int]] = {}
         self.ordered: dict[tuple[int, str], list[Head]] = {}
         self._collect()
@@ -409,19 +433,17 @@ class _Binder:
         by_target: dict[tuple[int, str], Binding] = {}
         for model in self.transforms:
             self._run_transforms(model, by_target)
-        feeds = self.feeds
-        for place, operation in enumerate(self.operations):
-            bindings = self._bind_simple(operation) if operation.simple else None
-            if bindings is None:
-                bindings = self._bind_operation(place, operation, by_target)
-                needs = [source for each in bindings for source, _ in each.heads]
-                needs += [source for source, _ in self.orders.get(place, ())]
-                needs = list(dict.fromkeys(needs))
-            else:
-                needs = [each[2][0][0] for each in bindings]  # the place of the only head
-                if self.several:
-                    needs = list(dict.fromkeys(needs))
-            self.bindings.append(bindings)
+        feeds, single = self.feeds, self.single
+        for place, operation in zip(self.place.values(), self.operations, strict=True):
+            try:
+                needs = [single[key] for _, key, _ in operation.wants] if operation.simple else None
+            except KeyError:
+                needs = None
+            if needs is None:
+                self.bound[place] = bindings = self._bind_operation(place, operation, by_target)
+                every = [source for each in bindings for source, _ in each.heads]
+                every += [source for source, _ in self.orders.get(place, ())]
+                needs = list(dict.fromkeys(every))
             self.needs.append(needs)
             for source in needs:
                 feeds[source].append(place)
@@ -466,29 +488,31 @@ class _Binder:
     def _collect(self) -> None:
         single, others = self.single, [each for each in self.operations if not each.simple]
         self.keys = self._short_names(others) if others else {}
-        several: dict[str, list[Head]] = {}
-        for place, operation in enumerate(self.operations):
-            outputs = operation.outputs
-            if len(outputs) > 1:
-                self.several = True
-            takes = () if operation.simple or not outputs else self._taken(operation)
-            for output in outputs:
-                if output.many:
-                    self.many = True
-                key = output.model.key or self._key(output.model)
-                if key in takes:  # a transform, even if it takes the model without a parameter
-                    places = self.transforms.setdefault(key, [])
-                    if not places or places[-1] != place:
-                        places.append(place)
-                elif key in several:
-                    several[key].append((place, output))
-                elif key in single:
-                    several[key] = [*single.pop(key), (place, output)]
-                elif output.optional:
-                    several[key] = [(place, output)]
-                else:
-                    single[key] = ((place, output),)
-        self.other.update(several)
+        for place, operation in zip(self.place.values(), self.operations, strict=True):
+            key = operation.key
+            if key and key not in single and key not in self.other:
+                single[key] = place
+            else:
+                self._collect_outputs(place, operation)
+
+    def _collect_outputs(self, place: int, operation: Operation) -> None:
+        outputs, single, other = operation.outputs, self.single, self.other
+        takes = () if operation.simple or not outputs else self._taken(operation)
+        for output in outputs:
+            if output.many:
+                self.many = True
+            key = output.model.key or self._key(output.model)
+            if key in takes:  # a transform, even if it takes the model without a parameter
+                places = self.transforms.setdefault(key, [])
+                if not places or places[-1] != place:
+                    places.append(place)
+            elif key in other:
+                other[key].append((place, output))
+            elif key in single or output.optional or output.index is not None:
+                other[key] = [*self._heads(key), (place, output)]
+                single.pop(key, None)
+            else:
+                single[key] = place
 
     def _taken(self, operation: Operation) -> set[str]:
         takes = [port.model for port in operation.takes if port.model is not None]
@@ -501,7 +525,10 @@ class _Binder:
     # - heads -
 
     def _heads(self, key: str) -> Sequence[Head]:
-        return self.single.get(key) or self.other.get(key, ())
+        place = self.single.get(key)
+        if place is None:
+            return self.other.get(key, ())
+        return ((place, self.operations[place].outputs[0]),)
 
     def _run_transforms(self, key: str, bound: dict[tuple[int, str], Binding]) -> None:
         """Let the transforms of one model bind among its heads, replacing what they took."""
@@ -524,17 +551,6 @@ class _Binder:
         self.other[key] = heads
 
     # - one operation -
-
-    def _bind_simple(self, operation: Operation) -> list[Binding] | None:
-        """Bind each port to the only head of its model; return None when there is another case."""
-        single = self.single
-        bindings = []
-        for port, key in operation.wants:
-            heads = single.get(key)
-            if heads is None:
-                return None
-            bindings.append(_tuple(Binding, (port, "one", heads)))
-        return bindings
 
     def _bind_operation(
         self, place: int, operation: Operation, bound: dict[tuple[int, str], Binding]

@@ -24,7 +24,6 @@ PulpoError
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -231,6 +230,8 @@ class MissingProgramError(PulpoError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known word nearest to ``word``, or ``""``."""
+    import difflib  # rarely wanted, and `import pulpo` is quicker without
+
     options = list(known)
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     if not close:  # a last part typed alone, or upper case: 'merge' for 'scraping.merge'

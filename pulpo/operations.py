@@ -116,10 +116,13 @@ class Operation:
     takes, asks
         The ports that take a model, and those whose value a person gives.
     wants
-        Each of ``takes`` with the key of its model.
+        Each of ``takes`` as its name and the key and the short name of its model.
     simple
         True when nothing but its models says what it needs, each of them a class that it takes once
         and does not give itself: most operations are, and bind in a fraction of the time.
+    key
+        The key of the model that a simple operation gives, when it always gives one, as it is;
+        else ``""``.
     gives
         Each of ``outputs`` as the parameter of a flow that takes it from outside.
     node
@@ -141,20 +144,23 @@ class Operation:
     # Told here once, since a session is compiled again with every operation that it gets.
     group: str = field(init=False, repr=False)
     takes: tuple[Port, ...] = field(init=False, repr=False)
-    wants: tuple[tuple[Port, str], ...] = field(init=False, repr=False)
+    wants: tuple[tuple[str, str, str], ...] = field(init=False, repr=False)
     asks: tuple[Port, ...] = field(init=False, repr=False)
     simple: bool = field(init=False, repr=False)
+    key: str = field(init=False, repr=False)
     gives: tuple[Parameter, ...] = field(init=False, repr=False)
     node: Node = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         takes = tuple(port for port in self.ports if port.model is not None)
+        simple = _is_simple(self, takes)
         told = {
             "group": sys.intern(self.name.rpartition(".")[0]),
             "takes": takes,
-            "wants": tuple((port, port.model.key) for port in takes if port.model is not None),
+            "wants": tuple((p.name, p.model.key, p.takes) for p in takes if p.model is not None),
             "asks": tuple(port for port in self.ports if port.model is None),
-            "simple": _is_simple(self, takes),
+            "simple": simple,
+            "key": _only_key(self.outputs) if simple else "",
             "gives": tuple([_carried(self.name, output) for output in self.outputs]),
             "node": _node(self),
         }
@@ -202,6 +208,13 @@ def _is_simple(operation: Operation, takes: tuple[Port, ...]) -> bool:
         and taken.isdisjoint([output.model.key for output in operation.outputs])
         and all(port.shape == "one" for port in takes)
     )
+
+
+def _only_key(outputs: tuple[Output, ...]) -> str:
+    if len(outputs) != 1:
+        return ""
+    (only,) = outputs
+    return "" if only.optional or only.many or only.index is not None else only.model.key
 
 
 def _carried(name: str, output: Output) -> Parameter:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from .engines import Engine, Runner
 from .errors import Problem
 
 __all__ = [
@@ -216,9 +217,6 @@ class Nothing:
     """None, for an optional port that nobody feeds."""
 
 
-#: What runs a flow: Prefect, or pulpo alone.
-Engine = Literal["prefect", "local"]
-Runner = Literal["async", "threads", "process", "dask", "ray"]
 Source = FromParameter | FromResult | FromList | Nothing
 
 

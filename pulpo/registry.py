@@ -7,18 +7,13 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .errors import DeclarationError, UnknownNameError, did_you_mean
 from .names import parse_name
-from .operations import (
-    Operation,
-    OperationLike,
-    as_operation,
-    make_operation,
-    options_from_flags,
-    refuse_no_function,
-)
+
+if TYPE_CHECKING:  # operations take a third of what loading pulpo takes, and may never be declared
+    from .operations import Operation, OperationLike
 
 __all__ = ["OperationRegistry", "default_registry", "operation"]
 
@@ -63,6 +58,8 @@ class OperationRegistry:
         DeclarationError, InvalidNameError
             When it is no operation; the registry stays as it was.
         """
+        from .operations import Operation, as_operation
+
         if not isinstance(operation, Operation):
             as_operation(operation)  # refuses what is none
         self._operations[operation.name] = operation
@@ -204,6 +201,8 @@ def operation(
     DeclarationError, InvalidNameError, ModelError
         When the function cannot be an operation; nothing is registered then.
     """
+    from .operations import make_operation, options_from_flags, refuse_no_function
+
     if isinstance(function, str):
         raise DeclarationError(
             f"write @operation(name={function!r}): the name is given by keyword."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import gc
 import inspect
 import linecache
 import os
@@ -16,9 +17,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
 
 from .carry import Recorder
+from .engines import ENGINES, RUNNERS
 from .errors import (
     CarryError,
     ExportError,
@@ -32,13 +34,6 @@ from .errors import (
     did_you_mean,
 )
 from .names import parse_name
-from .operations import (
-    Operation,
-    as_operation,
-    make_operation,
-    options_from_flags,
-)
-from .plan import Engine, Runner
 from .registry import OperationRegistry, default_registry
 
 if TYPE_CHECKING:
@@ -47,8 +42,10 @@ if TYPE_CHECKING:
     from .carry.write import Carried
     from .checks import Subject
     from .compiler import Selection
+    from .engines import Engine, Runner
     from .exports import EarlierFlow, Existing
     from .loading import Cells
+    from .operations import Operation
     from .parameters import Field
     from .plan import Edge, FlowDefinition, Orchestration, Parameter
     from .reports import (
@@ -66,12 +63,6 @@ if TYPE_CHECKING:
     from .runs import Run
 
 __all__ = ["ENGINES", "RUNNERS", "Part", "Session", "current"]
-
-
-#: Where operations may run.
-RUNNERS: tuple[str, ...] = get_args(Runner)
-#: What may run them.
-ENGINES: tuple[str, ...] = get_args(Engine)
 
 
 class Part(TypedDict, total=False):
@@ -173,6 +164,8 @@ class Session:
         InvalidNameError, DeclarationError
             The session stays as it was.
         """
+        from .operations import options_from_flags
+
         parse_name(name)
         options_from_flags(_task_flags(flags))
 
@@ -203,6 +196,7 @@ class Session:
         DeclarationError, InvalidNameError, ModelError
             When the function makes no operation; the session stays as it was.
         """
+        from .operations import make_operation, options_from_flags
         from .reports import Declared
 
         flags = dict(flags or {})
@@ -255,6 +249,8 @@ class Session:
     @property
     def operations(self) -> list[Operation]:
         """The operations, in order."""
+        from .operations import as_operation
+
         return [as_operation(operation) for operation in self.registry.list_all()]
 
     def plan(
@@ -479,6 +475,8 @@ class Session:
 
     def show(self, name: str) -> SourceView:
         """Return one operation's ports and source."""
+        from .operations import as_operation
+
         operation = self.registry.get(name)
         if operation is None:
             raise UnknownNameError(
@@ -1052,8 +1050,10 @@ class Session:
         from .settings import load_settings
 
         target = Path(folder) if folder is not None else load_settings().cache_dir
-        made = self._made(target, flow, part, _names_in(freeze), lock=lock)
-        written = write_export(target, made.files, made.manifest, force=force)
+        # uv may take minutes for a lock, in which others in this process want a collector.
+        with contextlib.nullcontext() if lock else _without_collector():
+            made = self._made(target, flow, part, _names_in(freeze), lock=lock)
+            written = write_export(target, made.files, made.manifest, force=force)
         flows = tuple(each.name for each in made.chosen.flows if not each.blocked)
         shown = shown_as or target.as_posix()
         return Exported(
@@ -1449,6 +1449,8 @@ class Session:
 
     def _is_foreign(self, name: str) -> bool:
         """Return whether an operation came as an object, and not from a magic or decorator."""
+        from .operations import Operation
+
         operation = self.registry.get(name)
         return not (isinstance(operation, Operation) and operation.cell)
 
@@ -1923,6 +1925,23 @@ def _installable(
     requires, unlisted = requirements_of((*packages_of(plans), *carried.packages))
     flows = [flow.name for plan in plans for flow in plan.flows]
     return headed(files, flows, requires, python_version()), requires, unlisted
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Let the garbage collector rest for about a second.
+
+    An export of a thousand operations makes some hundred thousand objects, nearly all of which live
+    until its end. A fifth of its time would go into looking through them, and through all that the
+    session has, for garbage that is not there.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _manifest(

@@ -27,8 +27,8 @@ class Room(NamedTuple):
 
 
 BELOW_SESSION = (
-    "errors names models operations registry dataflow plan compiler backends carry checks exports "
-    "loading parameters runner settings reports changes runs run_logs reuse "
+    "errors engines names models operations registry dataflow plan compiler backends carry checks "
+    "exports loading parameters runner settings reports changes runs run_logs reuse "
     "prefect_server"
 )
 # Every other room's errors reach the front ends too, and settings has its own to raise.
@@ -39,6 +39,7 @@ TABLE = {
     "": Room(BELOW_SESSION + " session cli magics widgets"),
     "__main__": Room("cli"),
     "errors": Room(),
+    "engines": Room(),
     "names": Room("errors"),
     "models": Room("errors", "pydantic"),
     # The task options of an operation go into the plan as they are.
@@ -46,7 +47,7 @@ TABLE = {
     "registry": Room("names operations errors"),
     "dataflow": Room("names models operations errors", "networkx"),
     # A plan carries its problems, and a Problem is as plain as a plan.
-    "plan": Room("errors"),
+    "plan": Room("engines errors"),
     "compiler": Room("names operations dataflow plan errors", "networkx"),
     "backends": Room("plan errors"),
     # Identifiers are spelled by the same rule as the names of flows.

@@ -120,7 +120,7 @@ def both(view: View, states: States | None = None, direction: str = "down") -> s
     """Return the dataflow with each group as a frame around its operations."""
     canvas = _Canvas(drawable(view), states or {})
     lines = [_head(canvas, "Dataflow and groups", _settings(canvas, direction))]
-    lines += _clusters(canvas, view.tree, "  ")
+    _clusters(canvas, view.tree, "  ", lines)
     return _close(canvas, lines)
 
 
@@ -184,7 +184,7 @@ class _Keys(dict[End, str]):
     """The key of each end, made when it is first asked for."""
 
     def __missing__(self, end: End) -> str:
-        made = self[end] = _group_key(end.name) if isinstance(end, Collapsed) else key(end)
+        made = self[end] = key(end) if isinstance(end, str) else _group_key(end.name)
         return made
 
 
@@ -353,15 +353,16 @@ def _edges(canvas: _Canvas) -> list[str]:
     known: dict[tuple[str, str, bool], str] = {}  # models are fewer than edges
     lines = []
     for edge in canvas.view.edges:
-        if isinstance(edge, Merged) or edge.target in special:
+        if isinstance(edge, Merged) or (special and edge.target in special):
             rest = _edge_attributes(canvas, edge)
             lines.append(f'  "{keys[edge.source]}" -> "{keys[edge.target]}" {rest}')
             continue
         source, target, port, model, kind, _, many = edge
         what = (kind, model, many) if model else (kind, port, False)
-        if what not in known:
-            known[what] = _edge_attributes(canvas, edge)
-        lines.append(f'  "{keys[source]}" -> "{keys[target]}" {known[what]}')
+        rest = known.get(what, "")
+        if not rest:
+            rest = known[what] = _edge_attributes(canvas, edge)
+        lines.append(f'  "{keys[source]}" -> "{keys[target]}" {rest}')
     return lines
 
 
@@ -381,19 +382,19 @@ def _edge_attributes(canvas: _Canvas, edge: Edge | Merged) -> str:
     return f'[class="{classes}" tooltip="{escape(said, hover=True)}"{look}]'
 
 
-def _clusters(canvas: _Canvas, group: Group, indent: str) -> Iterator[str]:
+def _clusters(canvas: _Canvas, group: Group, indent: str, lines: list[str]) -> None:
     cut = len(group.name) + 1 if group.name else 0
     for child in group.children:
         if not isinstance(child, Group):
-            yield _leaf(canvas, child, child.name[cut:], indent)
+            lines.append(_leaf(canvas, child, child.name[cut:], indent))
             continue
         ident, told = key(child.name), escape(child.name, hover=True)
-        yield (
+        lines.append(
             f'{indent}subgraph "cluster_{ident}" {{\n{indent}  graph [id="group-{ident}" '
             f'class="group" label="{escape(child.name)}" tooltip="{told}" {_CLUSTER}]'
         )
-        yield from _clusters(canvas, child, indent + "  ")
-        yield f"{indent}}}"
+        _clusters(canvas, child, indent + "  ", lines)
+        lines.append(f"{indent}}}")
 
 
 def _branches(canvas: _Canvas, group: Group, width: str, ports: str) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import Problem
@@ -217,7 +216,9 @@ def words(node: Node) -> tuple[str, str, str]:
     for text, kind, model, shape, optional, _, annotation, default, _, _, mapped in node.ports:
         what = text
         if kind == "data":
-            what = model_words(model or text, shape == "all", optional)
+            what = model or text
+            if "." in what or optional or shape == "all":  # else it is called as it is
+                what = model_words(what, shape == "all", optional)
             text = f"{text}: {what}"
             if mapped:
                 text, what = f"each {text}", f"each {what}"
@@ -340,10 +341,9 @@ def count(number: int, noun: str, before: str = "") -> str:
     return f"{before}{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-@lru_cache(maxsize=4096)
 def model_words(model: str, many: bool = False, optional: bool = False) -> str:
     """Return a model's own name without its module, as Python would annotate it."""
-    if "[" not in model:
+    if "." in model and "[" not in model:
         model = model.rpartition(".")[2]
     if many:
         model = f"list[{model}]"
@@ -359,9 +359,9 @@ def _counted(said: Sequence[str]) -> list[str]:
 def _gives(node: Node) -> str:
     outputs = node.outputs
     if len(outputs) == 1:
-        model, many, optional, _, _, _ = outputs[0]
-        if not many:
-            return model_words(model, False, optional)
+        only = outputs[0]
+        if not only.many:
+            return model_words(only.model, False, only.optional)
     if outputs:
         # Of an operation that runs for each element, what it gives each time.
         each = bool(node.maps)
