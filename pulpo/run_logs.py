@@ -47,8 +47,9 @@ class _ToRun(logging.Handler):
         if run is None and self.runs:  # a run without results yet is falsy
             run = self.runs[-1]
         text = record.getMessage()
-        ours = "hook 'pulpo_" in text.lower()
-        if run is None or ours or _is_of_dask(record):
+        # Of our hooks; and where Prefect's page is, which a private server has none of (`Run.url`).
+        idle = "hook 'pulpo_" in text.lower() or text.startswith("View at http")
+        if run is None or idle or _is_of_dask(record):
             return
         about = getattr(record, "task_name", None) or getattr(record, "flow_name", None)
         run.keep_line(about or record.name, text, level=record.levelname)
