@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 expect.set_options(timeout=90_000)
@@ -42,12 +42,34 @@ def works(host: Any, page: Page) -> None:
     expect(tab).to_have_attribute("aria-selected", "false")
     tab.click()
     expect(tab).to_have_attribute("aria-selected", "true")
+    use(host, panel)
     # What was clicked may ask for something too.
     page.wait_for_timeout(500)
 
     assert any(url.startswith("ws://127.0.0.1:") for url in host.requests)
     assert [url for url in host.requests if leaves(url)] == []
     assert [text for text in host.complaints if any(mark in text for mark in OURS)] == []
+
+
+def use(host: Any, panel: Locator) -> None:
+    """Read an operation's source, run the flow without Prefect, and export it."""
+    panel.get_by_role("tab", name="Dataflow").click()
+    panel.locator(".pulpo-stage:visible [data-key='source.load']").click()
+    detail = panel.get_by_role("region", name="Details").locator("visible=true")
+    expect(detail).to_contain_text("return Raw([1] * count)")
+
+    panel.get_by_role("tab", name="Run").click()
+    panel.get_by_label("Run", exact=True).select_option("without Prefect")
+    panel.get_by_label("count", exact=True).fill("2")
+    panel.get_by_label("count", exact=True).blur()
+    panel.get_by_role("button", name="Run", exact=True).click()
+    expect(panel.locator(".pulpo-status:visible")).to_contain_text("✓ main_flow: done in")
+    expect(panel.locator(".pulpo-run-tab .node.done")).to_have_count(2)
+
+    panel.get_by_role("tab", name="Export").click()
+    panel.get_by_role("button", name="Export flows").click()
+    expect(panel.locator(".pulpo-status:visible")).to_contain_text("✓ 3 flows exported")
+    assert (host.folder / "run_cache/orchestration/main_flow.py").is_file()
 
 
 def leaves(url: str) -> bool:
