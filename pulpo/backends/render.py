@@ -35,9 +35,10 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK_TITLE = "{http://www.w3.org/1999/xlink}title"
 _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 
+# Words have a contrast of 4.5 to 1, as WCAG asks for, on the tints of nodes and frames too.
 _LIGHT = (
-    "--ink:#1f2328;--dim:#59636e;--line:#7d8590;--op:#2f6fbd;--frame:#8b949e;--stale:#8a6100;"
-    "--order:#59636e;--warn:#b45309;--bad:#cf222e;--good:#1a7f37;--busy:#0b7285;"
+    "--ink:#1f2328;--dim:#535d68;--line:#7d8590;--op:#2f6fbd;--frame:#8b949e;--stale:#765300;"
+    "--order:#59636e;--warn:#983e06;--bad:#b01825;--good:#146a2e;--busy:#086172;"
 )
 _DARK = (
     "--ink:#f0f6fc;--dim:#a3adb8;--line:#8b949e;--op:#6cb0f5;--frame:#8b949e;--stale:#e3b341;"

@@ -9,7 +9,7 @@ import pytest
 from in_a_page import Mounted, mount
 from playwright.sync_api import Browser, Page, expect
 
-from pulpo.backends.live import Moment, Stage, moments_of
+from pulpo.backends.live import Moment, Stage, moments_of, staged
 from pulpo.backends.render import draw
 from pulpo.backends.scene import scene
 from pulpo.plan import Orchestration
@@ -407,6 +407,52 @@ def test_words_of_pictures_and_controls_have_contrast(
         }"""
     )
     assert weak == []
+
+
+STATES = ("pending", "running", "done", "cached", "failed", "cancelled", "not reached")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_states_have_contrast_on_the_tints_of_nodes_and_frames(
+    page: Page, session: Session, dark: bool
+) -> None:
+    names = [node.name for node in session.plan().operations]
+    picture = draw(session.plan(), "both", states=Stage.states(names))
+    told = {"svg": staged(picture.inline), "text": "", "alt": "run", **scene(picture.view)}
+    graph = mount(page, "graph.js", state_of(told), dark=dark)
+    for first in range(len(STATES)):  # each state on each operation, some of them in frames
+        now = {n: Moment(STATES[(first + i) % len(STATES)], "▶ 1.0 s") for i, n in enumerate(names)}
+        looks = moments_of(picture.view, now)
+        graph.set("moments", {ident: list(look) for ident, look in looks.items()})
+        weak = page.evaluate(
+            """() => {
+                const parse = text => text.match(/[\\d.]+/g).map(Number);
+                const level = ([r, g, b]) => {
+                    const part = v =>
+                        (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+                    return .2126 * part(r) + .7152 * part(g) + .0722 * part(b);
+                };
+                const over = (ground, shape) => {
+                    const style = getComputedStyle(shape);
+                    if (style.fill === "none") return ground;
+                    const [ink, part] = [parse(style.fill), Number(style.fillOpacity)];
+                    return ground.map((value, place) => ink[place] * part + value * (1 - part));
+                };
+                const page = parse(getComputedStyle(document.body).backgroundColor);
+                const frame = document.querySelector(".cluster path");
+                return [...document.querySelectorAll(".node.operation")].flatMap(node => {
+                    const ground = over(over(page, frame), node.querySelector("path"));
+                    return [...node.querySelectorAll("text")].map(words => {
+                        const ink = level(parse(getComputedStyle(words).fill));
+                        const behind = level(ground);
+                        const contrast = (Math.max(ink, behind) + .05)
+                            / (Math.min(ink, behind) + .05);
+                        return [node.getAttribute("class"), words.textContent, contrast];
+                    });
+                }).filter(([, , contrast]) => contrast < 4.5);
+            }"""
+        )
+        assert weak == [], STATES[first]
 
 
 # --- Names that nobody should use ---------------------------------------------------------------
