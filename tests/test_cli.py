@@ -256,6 +256,7 @@ def test_a_selection_is_compiled_drawn_and_exported(pulpo: Pulpo, tmp_path: Path
     assert "load_flow" not in drawn
 
 
+@pytest.mark.slow
 def test_what_an_export_would_refuse_is_checked_and_frozen(pulpo: Pulpo, tmp_path: Path) -> None:
     cells = [
         "%load_ext pulpo",

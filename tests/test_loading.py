@@ -188,6 +188,7 @@ def test_what_is_loaded_and_exported_again_is_the_same(
     assert tree(tmp_path / "run_cache") == first
 
 
+@pytest.mark.slow
 def test_cells_are_what_a_person_would_write(tmp_path: Path) -> None:
     run([*PLAIN, "%pulpo export"], tmp_path)
     run(["%pulpo load -o again.ipynb"], tmp_path)

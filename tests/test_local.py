@@ -203,6 +203,7 @@ def test_what_needs_a_group_waits_for_all_of_it(flat: bool) -> None:
     assert values(done)["use"] == 1
 
 
+@pytest.mark.slow
 def test_a_chain_and_a_nest_may_be_deeper_than_the_stack() -> None:
     calls: list[int] = []
 

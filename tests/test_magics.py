@@ -586,6 +586,7 @@ def test_what_cannot_leave_is_told_and_frozen(notebook: Notebook, tmp_path: Path
 # --- Completion ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_plain_python_completes_again_and_again(notebook: Notebook) -> None:
     # IPython writes into what a matcher returns, and words of other lengths then tripped over it.
     notebook.run("import json\nVALUE = 1")

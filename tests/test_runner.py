@@ -112,6 +112,7 @@ def test_types_come_from_the_notebook_and_then_from_the_operations_modules() -> 
         stand_in.Nowhere  # noqa: B018
 
 
+@pytest.mark.slow
 def test_importing_prefect_leaves_the_root_logger_alone() -> None:
     asks = (
         "import logging; from pulpo import runner; runner._import_prefect(); "

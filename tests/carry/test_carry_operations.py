@@ -360,6 +360,7 @@ def test_an_id_that_is_taken_again_is_not_trusted() -> None:
         notebook.carry("op")
 
 
+@pytest.mark.slow
 def test_long_chains_of_definitions_need_no_recursion() -> None:
     cells = ["def f0(): return 0"]
     cells += [f"def f{n}(g=f{n - 1}): return {n}" for n in range(1, 1500)]
