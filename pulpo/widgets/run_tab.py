@@ -98,6 +98,10 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
         self._show_form()
 
     def _show_form(self) -> None:
+        with self._lock:  # a cell and the end of a run may both ask for it
+            self._show_fields()
+
+    def _show_fields(self) -> None:
         flow = self.flow.value
         try:
             fields = self._session.form(flow) if flow else ()
