@@ -334,8 +334,11 @@ def diff(folder: str | Path | None = None) -> Diff:
 
 
 def panel() -> Any:
-    """Return the panel: the picture, the code of each flow, and "Export flows"."""
-    from .session import current
-    from .widgets.panel import Panel
+    """Return the panel: pictures, code, runs, and "Export flows".
 
-    return Panel(current())
+    A cell that is run again closes the panels that it made before.
+    """
+    from .session import current
+    from .widgets.panel import open_panel
+
+    return open_panel(current())

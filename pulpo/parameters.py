@@ -20,7 +20,7 @@ from .errors import (
     UsageError,
     did_you_mean,
 )
-from .models import unaliased
+from .models import misfit, unaliased
 from .plan import FlowDefinition, FromList, FromParameter, Orchestration, Parameter, Text
 
 if TYPE_CHECKING:
@@ -351,9 +351,9 @@ class Field:
     def parse(self, given: Any) -> Any:
         """Return what a form has, its raw value, as a run takes it in ``parameters``.
 
-        ``@variable`` is the live object of the notebook. What was left as it was first shown is
-        the very default; what was left empty is None, where that is a value, or `UNSET` where a
-        run finds a value by itself.
+        ``@variable`` is the live object of the notebook, ``@@home`` the text ``"@home"``. What was
+        left as it was first shown is the very default; what was left empty is None, where that is a
+        value, or `UNSET` where a run finds a value by itself.
 
         Raises
         ------
@@ -368,6 +368,8 @@ class Field:
         if self.default is not UNSET and given == self.text:
             return self.default
         typed = given if self.kind == "text" else given.strip()
+        if typed.strip().startswith("@@"):  # a text that begins with @
+            return self._checked(typed.replace("@@", "@", 1))
         if typed.strip().startswith("@"):
             return self._live(typed.strip()[1:])
         for label, value in self.choices:
@@ -395,7 +397,10 @@ class Field:
         try:
             value = self._look_up(name)
         except UnknownNameError as error:
-            raise UsageError(str(error)) from None
+            escape = "; @@ begins a text that begins with @" * (self.kind == "text")
+            raise UsageError(f"{str(error).rstrip('.')}{escape}") from None
+        if self._is_data and (told := misfit(self._type, value)):
+            raise UsageError(f"@{name} is {told}")
         return self._taken(value)
 
     def _empty(self) -> Any:

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from .backends.timeline import Timeline
     from .plan import FlowDefinition, Orchestration
 
-__all__ = ["OperationFailedError", "OperationRun", "OperationState", "Run", "RunInterrupted"]
+__all__ = [
+    "OperationFailedError",
+    "OperationRun",
+    "OperationState",
+    "Run",
+    "RunInterrupted",
+    "one_line",
+]
 
 OperationState = Literal[
     "pending", "running", "retrying", "done", "cached", "failed", "timed out", "cancelled",
@@ -112,7 +119,7 @@ class OperationRun:
     def _because(self) -> str:
         match self.state:
             case "failed":
-                return f"failed with {_one_line(self.error)}"
+                return f"failed with {one_line(self.error)}"
             case "timed out":
                 return "timed out"
             case "cancelled":
@@ -128,7 +135,7 @@ class OperationRun:
             told = [(self.skipped, "skipped"), (few, "cached")]
             notes = [f"{count} of {self.elements} {what}" for count, what in told if count]
             return _describe(self._value) + (f" ({', '.join(notes)})" if notes else "")
-        return _one_line(self.error) if self.state in _FAILED else ""
+        return one_line(self.error) if self.state in _FAILED else ""
 
 
 class Run:
@@ -351,6 +358,19 @@ class Run:
             self._operation(operation)
         return [text for about, text in self._lines if operation in ("", about)]
 
+    def traceback(self, operation: str) -> list[str]:
+        """Return how an operation failed, as Python would tell it, in the user's own lines alone.
+
+        Empty when it did not fail.
+
+        Raises
+        ------
+        UnknownNameError
+            When the run has no such operation.
+        """
+        found = self._operation(operation)
+        return _own_traceback(found.error, self._functions) if found.state in _FAILED else []
+
     def keep_line(self, about: str, text: str, *, level: str = "") -> None:
         """Keep a line that an operation, or a flow, logged at a level, or printed."""
         if not level:
@@ -410,7 +430,7 @@ class Run:
         if isinstance(self.error, PulpoError):
             raise self.error
         raise RunError(
-            f"{self.flow} failed outside its operations: {_one_line(self.error)}."
+            f"{self.flow} failed outside its operations: {one_line(self.error)}."
         ) from self.error
 
     def progress_line(self) -> str:
@@ -500,7 +520,7 @@ class OperationFailedError(errors.OperationFailedError):
             self._title += _element(first)
         if run.not_reached:
             self._title += f"; not reached: {_enumerate(run.not_reached)}"
-        super().__init__(f"{self._title}. {_one_line(first.error)}", operation=first.name)
+        super().__init__(f"{self._title}. {one_line(first.error)}", operation=first.name)
         self._error = first.error
 
     def _render_traceback_(self) -> list[str]:
@@ -663,10 +683,14 @@ def _element(operation: OperationRun) -> str:
     return next((note.removeprefix(lead) for note in notes if note.startswith(lead)), "")
 
 
-def _one_line(error: BaseException | None) -> str:
+def one_line(error: BaseException | None) -> str:
+    """Return an exception in one line of at most 120 characters: its class, and how it begins."""
     if error is None:
         return "an error"
-    first = next(iter(str(error).strip().splitlines()), "")
+    try:
+        first = next(iter(str(error).strip().splitlines()), "")
+    except Exception:  # a user's exception may do anything in there
+        first = "its text cannot be made"
     text = f"{type(error).__name__}: {first}" if first else type(error).__name__
     return text if len(text) <= 120 else text[:119] + "…"
 

@@ -112,4 +112,22 @@ def package_of(folder: Path) -> str:
             f"export folder {name!r} cannot be imported: its name is a Python package. "
             f"Call it {near!r}."
         )
+    if _is_installed(name):
+        raise SettingsError(
+            f"export folder {name!r} would hide the installed package of that name from its flows, "
+            f"and from what runs beside it. Call it '{name}_flows', for example."
+        )
     return name
+
+
+def _is_installed(name: str) -> bool:
+    """Return whether a name is Python's own, or of a package in its library folders."""
+    import sys
+    import sysconfig
+    from importlib.machinery import PathFinder
+
+    if name in sys.stdlib_module_names:
+        return True
+    folders = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
+    spec = PathFinder.find_spec(name, [folder for folder in folders if folder])
+    return spec is not None and spec.origin is not None

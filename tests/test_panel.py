@@ -22,6 +22,7 @@ from pulpo.registry import OperationRegistry
 from pulpo.session import Session
 from pulpo.widgets import content as contents
 from pulpo.widgets import export_tab
+from pulpo.widgets import panel as panels
 from pulpo.widgets.panel import Panel
 
 MODELS = """
@@ -322,6 +323,24 @@ def test_a_closed_panel_frees_its_subscription_and_its_widgets(story: Notebook) 
     assert all_widgets._instances == before
     story.run("def load(pages: int = 7) -> Raw: ...", name="source.load")
     assert "pages" not in panel.code.html
+
+
+def test_a_cell_that_runs_again_closes_the_panels_that_it_made(
+    story: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(cell: str, execution: str) -> Panel:
+        monkeypatch.setattr(panels, "_cell", lambda: (cell, execution))
+        story.panels.append(panels.open_panel(story.session))
+        return story.panels[-1]
+
+    first, second, elsewhere = opened("a", "1"), opened("a", "1"), opened("b", "2")
+    assert first.comm is not None  # two of one run are both seen
+    again = opened("a", "3")
+    assert (first.comm, second.comm) == (None, None)
+    assert None not in (elsewhere.comm, again.comm)
+    outside = opened("", "4")  # where cells have no ids nothing is known to be the same
+    opened("", "5")
+    assert outside.comm is not None
 
 
 # --- Exporting ----------------------------------------------------------------------------------

@@ -142,7 +142,9 @@ def test_what_json_cannot_tell_takes_a_variable_alone(annotation: str) -> None:
     assert field.kind == "object"
     assert field.hint.endswith("@variable takes an object of the notebook")
     assert refused(field, "frame") == "takes an object of the notebook: @variable, not 'frame'"
-    if annotation != "list[Frame]":
+    if annotation == "Holder":
+        assert refused(field, "@frame") == "@frame is a Frame, not a Holder"
+    elif annotation != "list[Frame]":
         assert field.parse("@frame") is made.namespace["frame"]
     assert refused(field, "@fram") == (
         "there is no variable 'fram' in the notebook. Did you mean 'frame'?"

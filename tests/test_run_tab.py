@@ -104,13 +104,13 @@ def test_each_parameter_has_the_control_of_its_type(asking: Notebook, tabs: Any)
     controls = {name: (type(row.control), row.control.value) for name, row in rows.items()}
     assert controls == {
         "city": (widgets.Text, ""),
-        "pages": (widgets.IntText, 3),
-        "share": (widgets.FloatText, 0.5),
+        "pages": (widgets.Text, "3"),
+        "share": (widgets.Text, "0.5"),
         "dry": (widgets.Checkbox, True),
         "how": (widgets.Dropdown, "slow"),
         "colour": (widgets.Dropdown, "blue"),
         "since": (widgets.DatePicker, datetime.date(2026, 1, 2)),
-        "most": (widgets.Text, ""),  # a number field cannot be empty
+        "most": (widgets.Text, ""),
         "words": (widgets.Textarea, '{"a":1}'),
     }
     assert [row.control.description for row in rows.values()] == list(controls)
@@ -119,7 +119,7 @@ def test_each_parameter_has_the_control_of_its_type(asking: Notebook, tabs: Any)
 def test_what_is_wrong_is_told_at_its_field_and_nothing_starts(asking: Notebook, tabs: Any) -> None:
     tab = tabs(asking)
     rows = tab.form.rows
-    rows["pages"].control.value = 0
+    rows["pages"].control.value = "0"
     assert "greater than or equal to 1" in rows["pages"].wrong
     rows["words"].control.value = '{"a": "x"}'
     assert "valid integer" in rows["words"].wrong
@@ -129,7 +129,7 @@ def test_what_is_wrong_is_told_at_its_field_and_nothing_starts(asking: Notebook,
     assert words(tab.status.value) == "✗ Not started: see city, pages, most, words above."
     assert "needs a value" in rows["city"].wrong
     assert asking.session.last_run is None
-    rows["pages"].control.value = 2
+    rows["pages"].control.value = "2"
     assert rows["pages"].wrong == ""
 
 
@@ -169,12 +169,12 @@ def test_a_live_object_of_the_notebook_can_be_given(tabs: Any) -> None:
 def test_what_was_typed_stays_while_the_parameter_does(asking: Notebook, tabs: Any) -> None:
     tab = tabs(asking)
     tab.form.rows["city"].control.value = "Bonn"
-    tab.form.rows["pages"].control.value = 9
+    tab.form.rows["pages"].control.value = "9"
     asking.operation("ask", ASK.replace("= 3,", "= 4,").replace("    dry: bool = True,\n", ""))
     tab.follow(look(asking.session))
     rows = tab.form.rows
     assert rows["city"].control.value == "Bonn"
-    assert rows["pages"].control.value == 4  # it has another default now
+    assert rows["pages"].control.value == "4"  # it has another default now
     assert "dry" not in rows
 
 
@@ -186,12 +186,72 @@ def test_of_very_many_parameters_those_are_asked_for_that_are_needed(tabs: Any) 
     notebook.operation("many", f"def many({takes}) -> int:\n    return need0 + p89")
     tab = tabs(notebook)
     assert list(tab.form.rows) == [f"need{n}" for n in range(3)] + [f"p{n}" for n in range(37)]
-    assert words(tab.form.children[-1].value) == "53 more parameters have their defaults."
+    assert words(tab.form.children[-1].value) == (
+        "53 more parameters have their defaults: "
+        "p37, p38, p39, p40, p41, p42, p43, p44, p45, p46, p47, p48 and 41 more."
+    )
     for number in range(3):
         tab.form.rows[f"need{number}"].control.value = "4"
     run(tab)
     assert notebook.session.last_run is not None
     assert notebook.session.last_run["many"] == 5
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "typed", "given"),
+    [
+        ("float", "float('inf')", None, float("inf")),
+        ("float", "float('inf')", "1.5", 1.5),
+        ("int", "2**60", None, 2**60),
+        ("int", "3", "2.5", "valid integer"),
+        ("int | None", "5", "None", None),
+        ("str", "'a\\nb'", "a\nc", "a\nc"),
+        ("str", "'x'", "@@home", "@home"),
+        ("str", "'x'", "@home", "@@ begins a text"),
+        (
+            "dt.datetime",
+            "dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)",
+            None,
+            datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.UTC),
+        ),
+        (
+            "dt.datetime",
+            "dt.datetime(2026, 1, 2)",
+            "2026-05-06T07:08+02:00",
+            datetime.datetime.fromisoformat("2026-05-06T07:08+02:00"),
+        ),
+        ("dt.time", "dt.time(1, 2, 3, 4)", None, datetime.time(1, 2, 3, 4)),
+        ("dt.date | None", "None", "2026-05-06", datetime.date(2026, 5, 6)),
+    ],
+)
+def test_what_is_seen_in_a_field_is_what_runs(
+    tabs: Any, annotation: str, default: str, typed: str | None, given: Any
+) -> None:
+    notebook = Notebook()
+    notebook.cell("import datetime as dt")
+    notebook.operation("use", f"def use(x: {annotation} = {default}) -> object:\n    return [x]")
+    tab = tabs(notebook)
+    row = tab.form.rows["x"]
+    if typed is not None:
+        row.control.value = typed
+    if isinstance(given, str) and row.wrong:
+        assert given in row.wrong
+        return
+    run(tab)
+    assert notebook.session.last_run is not None
+    assert notebook.session.last_run["use"] == [given]
+
+
+def test_an_object_of_another_class_is_no_model(asking: Notebook, tabs: Any) -> None:
+    asking.operation("use", "def use(filters: Filters) -> int: ...")
+    asking.cell("table = [1, 2]\nfine = Filters()")
+    tab = tabs(asking)
+    row = tab.form.rows["filters"]
+    row.control.value = "@table"
+    assert "@table is" in row.wrong
+    assert "Filters" in row.wrong
+    row.control.value = "@fine"
+    assert row.wrong == ""
 
 
 def test_a_blocked_flow_has_no_form_and_says_why(asking: Notebook, tabs: Any) -> None:
@@ -263,10 +323,36 @@ def test_a_failure_is_told_with_what_was_not_reached(tabs: Any) -> None:
     notebook.operation("use", "def use(raw: Raw) -> int: ...")
     tab = tabs(notebook)
     said = run(tab, "failed")
-    assert said == "✗ main_flow: failed. load: ValueError: no <rows>. Not reached: use."
+    assert said == (
+        "✗ main_flow: failed. load: ValueError: no <rows>. Not reached: use. "
+        "Called with: pulpo.last_run().inputs('load')."
+    )
     assert "<rows>" not in tab.status.value
-    tab.about.value = "load"
-    assert "ValueError: no <rows>" in words(tab.lines.value)
+    wait_for(lambda: tab.about.value == "load")  # what a person wants to see now
+    log = words(tab.lines.value)
+    assert "line 2, in load" in log
+    assert "ValueError: no <rows>" in log
+    assert "pulpo/" not in log
+
+
+def test_an_exception_that_cannot_be_told_is_told_as_such(tabs: Any) -> None:
+    notebook = Notebook()
+    notebook.cell("class Evil(Exception):\n    def __str__(self): raise RuntimeError")
+    notebook.operation("load", "def load() -> int:\n    raise Evil")
+    said = run(tabs(notebook), "failed")
+    assert "load: Evil: its text cannot be made." in said
+
+
+def test_a_run_that_is_watched_is_not_replaced_by_another(tabs: Any) -> None:
+    notebook = book()
+    tab = tabs(notebook)
+    tab.start.click()
+    began(notebook)
+    notebook.session.run("load_flow", engine="local")
+    wait_for(lambda: "main_flow: running" in words(tab.status.value))
+    assert set(tab.about.options) == {"everything", "load.raw", "late"}
+    go_on(notebook)
+    wait_for(lambda: "main_flow: done" in tab.status.value)
 
 
 def test_what_a_start_refuses_is_told(asking: Notebook, tabs: Any) -> None:

@@ -55,3 +55,19 @@ def test_an_export_folder_has_to_be_importable(name: str, near: str) -> None:
     with pytest.raises(SettingsError, match=f"Call it '{near}'"):
         package_of(Path(name))
     assert package_of(Path("some/where") / near) == near
+
+
+@pytest.mark.parametrize("name", ["json", "prefect", "pydantic"])
+def test_an_export_folder_hides_no_package_that_is_installed(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"Call it '{name}_flows'"):
+        package_of(Path("somewhere") / name)
+
+
+def test_a_folder_beside_the_notebook_may_have_any_other_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))  # as the folder of a notebook is
+    assert package_of(tmp_path / "flows") == "flows"
+    assert package_of(Path("elsewhere/flows")) == "flows"

@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..plan import Orchestration
 from ..reports import Exported, highlighted
-from ..runs import Run
+from ..runs import Run, one_line
 from ..session import Session
 
 __all__ = [
@@ -259,7 +259,7 @@ def files_html(exported: Exported) -> str:
         f"<tr><td><code>{escape(f'{root}/{name}')}</code></td><td>{size(number)}</td></tr>"
         for name, number in exported.files
     )
-    said = [f"Removed {root}/{name}, whose flow is gone." for name in exported.removed]
+    said = [f"Removed {root}/{name}, which this export has no more." for name in exported.removed]
     said += [f"Kept your edited file as {root}/{name}." for name in exported.backed_up]
     said += [f"Warning: {warning}" for warning in exported.warnings]
     usage = f"<p>Run it anywhere: <code>{escape(exported.usage)}</code></p>"
@@ -307,7 +307,7 @@ def unforeseen(error: BaseException) -> str:
     """Return an error as one line; what is not ours is unforeseen, and says its type."""
     if isinstance(error, PulpoError):
         return str(error)
-    return f"unexpected {type(error).__name__}: {error}. Try again, and report it if it stays."
+    return f"unexpected {one_line(error).rstrip('.')}. Try again, and report it if it stays."
 
 
 def size(number: int) -> str:

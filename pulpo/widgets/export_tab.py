@@ -28,6 +28,7 @@ class ExportTab(widgets.VBox):  # type: ignore[misc]
     def __init__(self, session: Session) -> None:
         self._session = session
         self._exporting = False
+        self._is_refused = False
         self._make()
         super().__init__(
             [
@@ -79,6 +80,8 @@ class ExportTab(widgets.VBox):  # type: ignore[misc]
             chosen = self.flow.value if self.flow.value in flows else _ALL
             self.flow.options = flows
             self.flow.value = chosen
+        if self._is_refused and not self._exporting:  # its cause may be mended
+            self._is_refused, self.result.value = False, ""
 
     def _on_export(self, _button: Any) -> None:
         if not _EXPORTING.acquire(blocking=False):
@@ -114,6 +117,7 @@ class ExportTab(widgets.VBox):  # type: ignore[misc]
             self.replace.layout.display = None if edited else "none"
             self.replace.value = False
             self.result.value, self.files.value = said, listed
+            self._is_refused = not listed
         finally:
             self._exporting = False
             _EXPORTING.release()

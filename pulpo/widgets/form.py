@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,10 +20,16 @@ _WIDTH = "min(100%, 460px)"
 _LETTER, _LONGEST = 8, 200
 #: Of more parameters than this the rest has its defaults: a page of fields is no form.
 _MOST = 40
+_NAMED = 12
 
 
 class Form(widgets.VBox):  # type: ignore[misc]
     """A control for each parameter of a flow.
+
+    Parameters
+    ----------
+    on_change
+        Called when a person changed a value.
 
     Attributes
     ----------
@@ -30,8 +37,9 @@ class Form(widgets.VBox):  # type: ignore[misc]
         A `Row` for each parameter, by its name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], None]) -> None:
         self.rows: dict[str, Row] = {}
+        self._on_change = on_change
         self._more = html()
         super().__init__()
         self.add_class("pulpo-form")
@@ -47,12 +55,11 @@ class Form(widgets.VBox):  # type: ignore[misc]
             if shown is not None and not shown.fits(field):
                 close_all(shown)
                 shown = None
-            shown = shown or Row(field)
+            shown = shown or Row(field, self._on_change)
             shown.field = field
             self.rows[field.name] = shown
-        more = len(fields) - len(self.rows)
-        self._more.layout.display = None if more else "none"
-        self._more.value = f"{more:,} more parameters have their defaults." if more else ""
+        self._more.value = _rest([field for field in fields if field.name not in self.rows])
+        self._more.layout.display = None if self._more.value else "none"
         longest = max((len(name) for name in self.rows), default=0)
         for shown in self.rows.values():
             shown.align(longest)
@@ -84,10 +91,11 @@ class Row(widgets.HBox):  # type: ignore[misc]
         What is wrong with the value; empty when it is right.
     """
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field, on_change: Callable[[], None]) -> None:
         self.field = field
+        self._on_change = on_change
         self.wrong = ""
-        self.control = _CONTROLS.get(_kind(field), _text)(field)
+        self.control = _CONTROLS.get(field.kind, _text)(field)
         self.control.layout.width = _WIDTH
         self._first = self.control.value
         self._words = html("", "pulpo-field-words")
@@ -103,8 +111,8 @@ class Row(widgets.HBox):  # type: ignore[misc]
 
     def align(self, longest: int) -> None:
         """Begin the control where those of the other rows do; ``longest`` is their longest name."""
-        width = longest * _LETTER + 8
-        self.control.style.description_width = f"{width}px" if width < _LONGEST else "initial"
+        width = min(longest * _LETTER + 8, _LONGEST)
+        self.control.style.description_width = f"{width}px"
 
     def fits(self, field: Field) -> bool:
         """Return whether this is the row of a field: the same control, the same default."""
@@ -129,6 +137,7 @@ class Row(widgets.HBox):  # type: ignore[misc]
         (self.add_class if wrong else self.remove_class)("pulpo-invalid")
 
     def _check(self) -> None:
+        self._on_change()
         try:
             if self.is_given:
                 self.parse()
@@ -138,40 +147,46 @@ class Row(widgets.HBox):  # type: ignore[misc]
             self.tell("")
 
 
+def _rest(fields: Sequence[Field]) -> str:
+    if not fields:
+        return ""
+    names = ", ".join(field.name for field in fields[:_NAMED])
+    names += f" and {len(fields) - _NAMED:,} more" if len(fields) > _NAMED else ""
+    many = [field for field in fields if field.required]
+    if many:
+        return escape(f"Too many parameters for a form; use %pulpo run --param for {names}.")
+    return escape(f"{len(fields):,} more parameters have their defaults: {names}.")
+
+
 def _hint(field: Field) -> str:
     # A switch, a choice and a date show by themselves what they are.
-    plain = field.kind in ("switch", "choice", "date", "datetime", "time")
+    plain = field.kind in ("switch", "choice", "date")
     kind = "" if plain or not field.annotation else f"<code>{escape(field.annotation)}</code>"
-    said = [kind, "required" if field.required else "", escape(field.hint)]
+    # A label of this length is cut.
+    name = escape(field.name) if len(field.name) * _LETTER + 8 > _LONGEST else ""
+    said = [name, kind, "required" if field.required else "", escape(field.hint)]
     return " · ".join(part for part in said if part)
 
 
-def _kind(field: Field) -> str:
-    # A number field cannot be empty: only where there is a number to begin with.
-    if field.kind in ("integer", "number") and type(field.default) not in (int, float):
-        return "text"
-    return field.kind
-
-
+# Numbers and times too: a browser's own fields for these drop what they do not know (2.5 and 1e1 of
+# an integer, inf, a time's zone), and then what runs is not what is seen.
 def _text(field: Field) -> Any:
+    if "\n" in field.text:
+        return _long(field, field.annotation)
     return widgets.Text(
         value=field.text, description=field.name, placeholder=field.annotation or "text"
     )
 
 
 def _json(field: Field) -> Any:
+    return _long(field, "JSON, or @variable")
+
+
+def _long(field: Field, placeholder: str) -> Any:
     rows = min(12, max(3, field.text.count("\n") + 1))
     return widgets.Textarea(
-        value=field.text, description=field.name, placeholder="JSON, or @variable", rows=rows
+        value=field.text, description=field.name, placeholder=placeholder, rows=rows
     )
-
-
-def _integer(field: Field) -> Any:
-    return widgets.IntText(value=field.default, description=field.name)
-
-
-def _number(field: Field) -> Any:
-    return widgets.FloatText(value=field.default, description=field.name)
 
 
 def _switch(field: Field) -> Any:
@@ -186,23 +201,16 @@ def _choice(field: Field) -> Any:
     return widgets.Dropdown(options=labels, value=now or labels[0], description=field.name)
 
 
-def _day(kind: Callable[..., Any]) -> Callable[[Field], Any]:
-    def make(field: Field) -> Any:
-        try:
-            return kind(value=field.default, description=field.name)
-        except Exception:  # no default, or none that a picker knows
-            return kind(description=field.name)
-
-    return make
+def _date(field: Field) -> Any:
+    if field.default is not UNSET and type(field.default) is not datetime.date:
+        return _text(field)  # None, for example, which a picker shows as if nothing was there
+    value = None if field.default is UNSET else field.default
+    return widgets.DatePicker(value=value, description=field.name)
 
 
 _CONTROLS: dict[str, Callable[[Field], Any]] = {
     "json": _json,
-    "integer": _integer,
-    "number": _number,
     "switch": _switch,
     "choice": _choice,
-    "date": _day(widgets.DatePicker),
-    "datetime": _day(widgets.NaiveDatetimePicker),
-    "time": _day(widgets.TimePicker),
+    "date": _date,
 }

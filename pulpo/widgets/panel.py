@@ -27,7 +27,7 @@ from .graph import CodeView, GraphView, Made
 from .layout import close_all, html, short_label
 from .run_tab import RunTab
 
-__all__ = ["Panel"]
+__all__ = ["Panel", "open_panel"]
 
 _PAUSE = 0.1  # seconds in which changes are gathered: ten updates a second at most
 _TITLES = ("Dataflow", "Hierarchy", "Code", "Run", "Export", "Problems")
@@ -195,6 +195,35 @@ class Panel(widgets.VBox):  # type: ignore[misc]
                 close_all(child)
             self.layout.close()
         super().close()
+
+
+#: The panels of each cell, with the execution that made them.
+_opened: dict[str, tuple[Any, list[Panel]]] = {}
+
+
+def open_panel(session: Session) -> Panel:
+    """Return a panel, and close those that an earlier run of this cell made: nobody sees them."""
+    cell, execution = _cell()
+    if cell:
+        earlier, panels = _opened.get(cell, (execution, []))
+        if earlier != execution:
+            for panel in panels:
+                panel.close()
+            panels = []
+        panel = Panel(session)
+        _opened[cell] = (execution, [*panels, panel])
+        return panel
+    return Panel(session)
+
+
+def _cell() -> tuple[str, Any]:
+    """Return the frontend's id of the cell that runs, and what tells this run of it from others."""
+    from IPython.core.getipython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    header = kernel.get_parent() if kernel is not None else {}
+    cell = (header.get("metadata") or {}).get("cellId", "")
+    return str(cell), (header.get("header") or {}).get("msg_id")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

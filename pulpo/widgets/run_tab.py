@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import Any
@@ -11,7 +12,7 @@ import ipywidgets as widgets
 from ..backends.render import escape
 from ..errors import PulpoError
 from ..run_view import RunView, moments
-from ..runs import Run
+from ..runs import Run, one_line
 from ..session import Session
 from .content import Content, Drawn, Wanted, detail_html, message, run_drawing, unforeseen
 from .form import Form
@@ -25,6 +26,7 @@ _ALL = "everything"
 _LINES = 400  # of a log, the last ones
 _PAUSE = 0.5  # seconds between two looks at the log of a run
 _UNDER_WAY = ("starting", "running")
+_ANSI = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
 
 
 class RunTab(widgets.VBox):  # type: ignore[misc]
@@ -39,7 +41,7 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
         self._is_cancelling = False
         self._was_quiet = True
         self._make()
-        self._below = widgets.VBox([self.graph, self.timeline, self._logs])
+        self._below = widgets.VBox([self.graph, self._logs, self.timeline])
         super().__init__([self._head, self.form, self._buttons, self.status, self.bar, self._below])
         self.add_class("pulpo-run-tab")
         self._below.layout.display = "none"
@@ -54,7 +56,7 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
             description="Run", options=list(_ENGINES), style=short_label()
         )
         self._head = row(self.flow, self.engine)
-        self.form = Form()
+        self.form = Form(self._on_form)
         self.start = widgets.Button(
             description="Run", button_style="primary", tooltip="Run the flow in this kernel"
         )
@@ -116,6 +118,10 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
         if not self._was_quiet:
             self._was_quiet, self.status.value = True, ""
 
+    def _on_form(self) -> None:
+        if not self._was_quiet:  # what was told of the form is mended, perhaps
+            self._was_quiet, self.status.value = True, ""
+
     # --- running --------------------------------------------------------------------------------
 
     @property
@@ -123,9 +129,13 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
         return self._run is not None and self._run.state in _UNDER_WAY
 
     def _start(self, *, resume: bool = False) -> None:
-        values, wrong = ({}, {}) if resume else self.form.values()
+        flow = self.flow.value
+        # A run that goes on takes from the form what its own flow has there.
+        filled = not resume or (self._run is not None and self._run.flow == flow)
+        values, wrong = self.form.values() if filled else ({}, {})
         if wrong:
             names = ", ".join(wrong)
+            self._was_quiet = False
             self.status.value = message(f"Not started: see {names} above.", "bad")
             return
         with self._lock:
@@ -134,10 +144,10 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
                 return
             self.start.disabled = self.resume.disabled = True
             self.status.value = message("Starting…")
-        aside(lambda: self._begin(values, resume=resume), "pulpo-start")
+        wanted = None if resume else flow
+        aside(lambda: self._begin(wanted, values, resume=resume), "pulpo-start")
 
-    def _begin(self, values: dict[str, Any], *, resume: bool) -> None:
-        flow = None if resume else self.flow.value
+    def _begin(self, flow: str | None, values: dict[str, Any], *, resume: bool) -> None:
         engine: Any = "prefect" if resume else _ENGINES[self.engine.value]
         try:
             self._session.start(flow, values, engine=engine, resume=resume)
@@ -158,6 +168,8 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
         """Show how a run gets on; called in the thread that runs it."""
         with self._lock:
             if run is not self._run:
+                if self._is_under_way:
+                    return  # one at a time: it would flip between them
                 self._new(run)
             ended = run.state not in _UNDER_WAY
             self.graph.colour(moments(run))
@@ -172,8 +184,9 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
     def _new(self, run: Run) -> None:
         self._run, self._view = run, RunView(run, draws=False)
         self.timeline.value = ""
+        chosen = self.about.value
         self.about.options = [_ALL, *run.operations]
-        self.about.value = _ALL
+        self.about.value = chosen if chosen in run.operations else _ALL
         self._below.layout.display = None
         self.graph.unfold()
         self.graph.redraw()
@@ -196,6 +209,8 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
         with self._lock:
             if run is self._run:
                 self.timeline.value = f'<div class="pulpo-timeline">{drawn}</div>'
+            if run is self._run and run.failed:
+                self.about.value = run.failed[0]
         self._show_form()  # what it gave may be taken by the next run
 
     def _draw(self, wanted: Wanted) -> Drawn:
@@ -214,11 +229,11 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
             return
         self._logged = time.monotonic()
         lines = run.logs("" if about in (_ALL, None) else about)
-        if about in run.operations and (error := run.operations[about].error) is not None:
-            lines = [*lines, f"{type(error).__name__}: {error}"]
+        if about in run.operations:
+            lines = [*lines, *run.traceback(about)]
         more = [f"… the last {_LINES:,} of {len(lines):,} lines:"] if len(lines) > _LINES else []
         text = "\n".join([*more, *lines[-_LINES:]])
-        said = escape(text) if text else "Nothing was logged or printed."
+        said = escape(_ANSI.sub("", text)) if text else "Nothing was logged or printed."
         value = f'<pre tabindex="0">{said}</pre>'
         if value != self.lines.value:
             self.lines.value = value
@@ -251,4 +266,6 @@ def _why(run: Run) -> str:
         return unforeseen(run.error) if run.error else ""
     first = run.operations[run.failed[0]]
     missed = f" Not reached: {', '.join(run.not_reached)}." if run.not_reached else ""
-    return f"{', '.join(run.failed)}: {type(first.error).__name__}: {first.error}.{missed}"
+    told = one_line(first.error).rstrip(".")
+    again = f" Called with: pulpo.last_run().inputs({first.name!r})."
+    return f"{', '.join(run.failed)}: {told}.{missed}{again if first.attempts else ''}"
