@@ -731,11 +731,20 @@ def _check(text: str, bound: set[str]) -> None:
         one = todo.pop()
         todo += one.get_children()
         for symbol in one.get_symbols():
-            if symbol.is_global() and symbol.is_referenced() and symbol.get_name() not in known:
+            if _is_of_module(symbol) and symbol.is_referenced() and symbol.get_name() not in known:
                 raise CarryError(
                     f"the carried text uses {symbol.get_name()!r}, which nothing in it defines. "
                     "This is a mistake of pulpo; please report it."
                 )
+
+
+def _is_of_module(symbol: symtable.Symbol) -> bool:
+    """Tell whether a symbol of an inner block is a name of the module.
+
+    Python takes every block that is called ``top``, as its module blocks are, for a module: what
+    ``def top`` binds is global and local at once there.
+    """
+    return symbol.is_declared_global() or (symbol.is_global() and not symbol.is_local())
 
 
 def _refuse_unreachable(reached: Mapping[str, str], modules: Modules) -> None:
