@@ -77,6 +77,8 @@ def _is_small(value: object) -> bool:
         return True
     if isinstance(value, str | bytes):
         return len(value) < 1000
+    if type(value) is object:  # a mark, MISSING = object(), which nothing can refer to weakly
+        return True
     # A callable instance may be a model of gigabytes; functions are what operations are.
     return isinstance(
         value, type | FunctionType | BuiltinFunctionType | MethodType | functools.partial | NewType

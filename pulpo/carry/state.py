@@ -16,7 +16,16 @@ from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import DIGEST, attribute
 
-__all__ = ["KEPT", "Kept", "kept_by", "late_future", "other_ways", "stale_caches"]
+__all__ = [
+    "KEPT",
+    "Kept",
+    "is_told_as_older",
+    "kept_by",
+    "late_future",
+    "newest",
+    "other_ways",
+    "stale_caches",
+]
 
 #: Defines ``kept``, here and in a fresh process: digests of what a value is, by what it calls its
 #: parts. ``home`` is the name of the module that the text is, here ``"__main__"``.
@@ -339,7 +348,11 @@ def _is_made_late(here: str | None, there: str | None) -> bool:
 
 
 def kept_by(
-    recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str], told: Iterable[str]
+    recorder: Recorder,
+    pieces: Iterable[Piece],
+    modules: Iterable[str],
+    told: Iterable[str],
+    apart: Iterable[str] = (),
 ) -> dict[str, Kept]:
     """Return what the names in carried text, and in modules beside it, hold here.
 
@@ -349,14 +362,16 @@ def kept_by(
         Modules beside the export that it imports.
     told
         Warnings that there are already: what they name is left out.
+    apart
+        Names of which something else is said already.
     """
     found: dict[str, Kept] = {}
     beside = frozenset(modules)
     scope = _scope()
     home = recorder.namespace.get("__name__", "__main__")
     known = {name for text in told for name in re.findall(_NAMED, text)}
-    words = {name for pair in known for name in pair}
-    for piece, names in _newest(pieces):
+    words = {*apart, *(name for pair in known for name in pair)}
+    for piece, names in newest(pieces):
         with suppress(Exception):  # a user's object may fail when it is looked at
             for name, value, how in _holders(piece, names, recorder):
                 digests = scope["kept"](value, home)
@@ -383,6 +398,17 @@ def kept_by(
     return found
 
 
+def is_told_as_older(value: object, recorder: Recorder) -> bool:
+    """Tell whether a comparison says of a value that it is, or holds, of a class of before."""
+    if isinstance(value, types.FunctionType | type):
+        return False
+    home = recorder.namespace.get("__name__", "__main__")
+    try:
+        return any(one.startswith(_OLDER) for one in _scope()["kept"](value, home).values())
+    except Exception:  # a user's object may fail when it is looked at
+        return False
+
+
 @functools.cache
 def _scope() -> dict[str, Any]:
     scope: dict[str, Any] = {}
@@ -390,7 +416,7 @@ def _scope() -> dict[str, Any]:
     return scope
 
 
-def _newest(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[str]]]:
+def newest(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[str]]]:
     """Yield each piece with the names that the text has from it in the end."""
     pieces = sorted(pieces, key=lambda piece: piece.statement.index)
     last: dict[str, Piece] = {}

@@ -27,6 +27,7 @@ from pulpo.carry.closure import Closure, imported_in_blocks
 from pulpo.carry.constants import WRITE_IT
 from pulpo.carry.effects import effects, packages_told, relative_paths, submodules
 from pulpo.carry.modules import Modules
+from pulpo.carry.older import older
 from pulpo.carry.pieces import Kind, Piece, ordered
 from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
@@ -498,11 +499,13 @@ def _write(
         *late_future(pieces),
         *other_ways(pieces),
     )
+    held = list(older(closure.recorder, pieces, warnings))
     return Carried(
         text=text,
         identifiers={**identifiers, **imported_as},
         warnings=(
             *warnings,
+            *(one.warning for one in held),
             *_to_take_along(tops | brought, modules),
         ),
         packages=tuple(sorted(filter(modules.is_third_party, tops | brought))),
@@ -514,7 +517,7 @@ def _write(
             for name in sorted(closure.settled)
             if (found := digest(closure.recorder.namespace[name]))
         },
-        kept=kept_by(closure.recorder, pieces, beside, warnings),
+        kept=kept_by(closure.recorder, pieces, beside, warnings, [one.holder for one in held]),
         settings=settings_of(
             closure.recorder, pieces, tops | brought, packages_told(done, closure.recorder)
         ),
@@ -634,9 +637,9 @@ def _keep_versions_in_order(pieces: list[Piece]) -> None:
                 for need in piece.now:
                     users.setdefault(need, []).append(piece)
         versions.sort(key=lambda piece: piece.statement.index)
-        for older, newer in pairwise(versions):
-            newer.now[older] = None
-            for user in users.get(older, []):
+        for before, newer in pairwise(versions):
+            newer.now[before] = None
+            for user in users.get(before, []):
                 if user is not newer and newer not in user.now:
                     newer.now[user] = None
 
