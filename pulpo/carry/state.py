@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pulpo.carry.pieces import Kind, Piece
-from pulpo.carry.record import Recorder, Statement
+from pulpo.carry.record import Recorder
 from pulpo.carry.values import DIGEST, attribute
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "late_future",
     "newest",
     "other_ways",
-    "stale_caches",
 ]
 
 #: Defines ``kept``, here and in a fresh process: digests of what a value is, by what it calls its
@@ -478,47 +477,6 @@ def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object, _
         modules = ("random", "numpy.random")
         if node.func.attr == "seed" and attribute(value, "__name__", "") in modules:
             yield chain, value, "seeded"
-
-
-def stale_caches(recorder: Recorder, pieces: Iterable[Piece]) -> Iterator[str]:
-    """Yield a warning for each ``lru_cache`` with results from before something was redefined."""
-    for piece in pieces:
-        for name in piece.statement.binds:
-            function: Any = recorder.namespace.get(name)
-            if not callable(attribute(function, "cache_info")):
-                continue
-            other = _newer(piece, recorder)
-            size = attribute(_called(function.cache_info), "currsize", 0)
-            if other is not None and size:
-                yield (
-                    f"{name!r} may remember results from before {other.binds[0]!r} was defined "
-                    f"again (cell {other.cell}), which the export does not: {name}.cache_clear() "
-                    "shows the same here"
-                )
-
-
-def _called(method: Any) -> object:
-    try:
-        return method()
-    except Exception:  # another thing of that name
-        return None
-
-
-def _newer(piece: Piece, recorder: Recorder) -> Statement | None:
-    """Return what a piece needs, directly or not, that had another text when it was defined."""
-    waiting, seen = [piece], {piece}
-    for one in waiting:
-        statement = one.statement
-        for name in statement.binds:
-            history = recorder.by_name.get(name, [])
-            before = [each for each in history if each.index < piece.statement.index]
-            newer = statement.index > piece.statement.index
-            if newer and before and before[-1].text != statement.text:
-                return statement
-        more = [each for each in (*one.later, *one.now) if each not in seen]
-        seen.update(more)
-        waiting += more
-    return None
 
 
 def late_future(pieces: Iterable[Piece]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pulpo.carry.caches import stale_caches
 from pulpo.carry.closure import Closure, imported_in_blocks
 from pulpo.carry.constants import WRITE_IT
 from pulpo.carry.effects import effects, packages_told, relative_paths, submodules
@@ -33,7 +34,7 @@ from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets, is_secret_name
 from pulpo.carry.settings import Settings, environment, seeds, settings_of
-from pulpo.carry.state import KEPT, Kept, kept_by, late_future, other_ways, stale_caches
+from pulpo.carry.state import KEPT, Kept, kept_by, late_future, other_ways
 from pulpo.carry.text import join, rename_function, trim_import
 from pulpo.carry.values import digest
 from pulpo.errors import CarryError, SecretError
@@ -495,7 +496,7 @@ def _write(
         *environment(closure.recorder, pieces, closure.purity, (*closure.warnings, *done)),
         *seeds(closure.recorder, pieces, closure.purity),
         *dict.fromkeys(relative_paths(pieces, Path.cwd())),
-        *stale_caches(closure.recorder, pieces),
+        *stale_caches(closure.recorder, pieces, beside),
         *late_future(pieces),
         *other_ways(pieces),
     )
