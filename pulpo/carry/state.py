@@ -30,6 +30,7 @@ __all__ = [
 #: parts. ``home`` is the name of the module that the text is, here ``"__main__"``.
 KEPT = f"""{DIGEST}
 import collections
+import contextvars
 import copyreg
 import dis
 import enum
@@ -117,6 +118,8 @@ def told(one, home, depth=6, left=None):
         return "…"
     if type(one) is re.Pattern:
         return "pattern " + repr((one.pattern, one.flags))
+    if type(one) is contextvars.ContextVar:
+        one = ("variable", one.get(None))
     if type(one) is functools.partial:
         one = ("partial", one.func, one.args, one.keywords)
     if is_told_by_repr(type(one)):
@@ -204,6 +207,12 @@ def kept(value, home):
             for name, part in list(vars(value).items())
             if is_part(name, part) and not (isinstance(value, enum.EnumMeta) and name[0] == "_")
         }}
+        for name, part in list(vars(value).items()):
+            part = unwrapped(part)
+            own = isinstance(part, types.FunctionType) and part.__globals__["__name__"] == home
+            for inner, held in list(vars(part).items()) if own else ():
+                if inner != "__wrapped__":
+                    found[f"{{name}}.{{inner}}"] = digest(told(held, home))
         if isinstance(value, enum.EnumMeta):
             members = list(value.__members__.items())
             found[""] = digest([(name, told(one.value, home)) for name, one in members])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import calendar
+import csv
 import decimal
 import logging
 import socket
@@ -331,6 +333,16 @@ SET = {
         "def op():\n    import socket\n    return socket.getdefaulttimeout()",
         "socket.getdefaulttimeout() is not in the export",
     ),
+    "a size of csv by a function": (
+        "import csv\ndef setup(): csv.field_size_limit(7)\nsetup()",
+        "def op(): return csv.field_size_limit()",
+        "csv.field_size_limit() is not in the export what this session has set",
+    ),
+    "a day of the calendar by a function": (
+        "import calendar\ndef setup(): calendar.setfirstweekday(6)\nsetup()",
+        "def op(): return calendar.firstweekday()",
+        "calendar.firstweekday() is not in the export what this session has set",
+    ),
     "a filter of warnings in a block": (
         "import warnings\nif True:\n    warnings.filterwarnings('error', 'x', RuntimeWarning)",
         "def op(): return warnings.filters[0][0]",
@@ -353,6 +365,8 @@ def settings_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.root.setLevel(logging.WARNING)
     logging.getLogger("pulpo-test").setLevel(logging.NOTSET)
     socket.setdefaulttimeout(None)
+    csv.field_size_limit(131072)
+    calendar.setfirstweekday(0)
 
 
 @pytest.mark.usefixtures("settings_put_back")
@@ -697,6 +711,52 @@ def test_what_was_put_into_others_modules_and_classes_is_compared(
     imports = "import textwrap\nfrom textwrap import TextWrapper as Wrapper"
     _, told = carried_by(imports, cell, f"def op(): return {used}")
     assert [one[: len(differs)] for one in told] == ([differs] if differs else [])
+
+
+# Who changes what, and how it is called.
+KEPT = {
+    "a context variable by a function": (
+        "import contextvars\nlang = contextvars.ContextVar('lang', default='en')\n"
+        "def use(name): lang.set(name)",
+        "use('de')",
+        "lang.get()",
+        "'lang' is not in the export what is here",
+    ),
+    "an attribute of a method": (
+        "class Api:\n    def get(self): Api.get.calls += 1\n    get.calls = 0",
+        "Api().get()",
+        "Api.get.calls",
+        "'Api.get.calls' is not in the export what is here",
+    ),
+    "a new attribute of a method": (
+        "class Api:\n    def get(self): Api.get.calls = 1",
+        "Api().get()",
+        "Api",
+        "'Api.get.calls' is not in the export what is here",
+    ),
+    "an attribute of a static method": (
+        "class Api:\n    @staticmethod\n    def get(): Api.get.calls = 1",
+        "Api().get()",
+        "Api",
+        "'Api.get.calls' is not in the export what is here",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_calls_have_left_behind_is_told(name: str) -> None:
+    cell, call, used, said = KEPT[name]
+    operation = f"def op(): return {used}"
+    assert carried_by(cell, operation)[1] == ()
+    [warning] = carried_by(cell, call, operation)[1]
+    assert warning.startswith(said)
+
+
+def test_a_context_variable_that_is_told_is_told_once() -> None:
+    cell = "import contextvars\nlang = contextvars.ContextVar('lang')\nlang.set('de')"
+    [warning] = carried_by(cell, "def op(): return lang.get()")[1]
+    assert warning.startswith("cell 1 ran lang.set(…)")
+    assert carried_by(f"{cell}  # pulpo: carry", "def op(): return lang.get()")[1] == ()
 
 
 def test_a_counter_that_makes_the_defaults_of_a_class_is_told() -> None:
