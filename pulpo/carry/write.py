@@ -26,9 +26,10 @@ from typing import Any
 from pulpo.carry.caches import stale_caches
 from pulpo.carry.closure import Closure, imported_in_blocks
 from pulpo.carry.constants import WRITE_IT
-from pulpo.carry.effects import effects, packages_told, relative_paths, submodules
+from pulpo.carry.effects import effects, packages_told, submodules
 from pulpo.carry.modules import Modules
 from pulpo.carry.older import older
+from pulpo.carry.paths import relative_paths
 from pulpo.carry.pieces import Kind, Piece, ordered
 from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
@@ -495,7 +496,7 @@ def _write(
         *done,
         *environment(closure.recorder, pieces, closure.purity, (*closure.warnings, *done)),
         *seeds(closure.recorder, pieces, closure.purity),
-        *dict.fromkeys(relative_paths(pieces, Path.cwd())),
+        *dict.fromkeys(relative_paths(pieces, closure.purity, Path.cwd())),
         *stale_caches(closure.recorder, pieces, beside),
         *late_future(pieces),
         *other_ways(pieces),
