@@ -180,6 +180,20 @@ class Recorder:
             self._names[statement.index] = found
         return found
 
+    def read_before(self, statement: Statement, name: str) -> Statement | None:
+        """Return the assignment that gave an assignment a name which its own cell bound again.
+
+        As ``path = "a"`` does in ``path = "a"; train = path + "/train"; path = "b"``: no name
+        holds that any more, and running the cell again does the same again.
+        """
+        history = self.by_name.get(name, [])
+        before = [one for one in history if one.index < statement.index]
+        if not before or history[-1].index <= statement.index:
+            return None
+        lines = (before[-1], statement, history[-1])
+        plain = all(isinstance(one.node, ast.Assign | ast.AnnAssign) for one in lines)
+        return before[-1] if plain and len({one.cell for one in lines}) == 1 else None
+
     def _record(self, source: str, cell: int | str, failed_line: int | None) -> None:
         parts = [
             (node, text)

@@ -22,6 +22,23 @@ class Case(NamedTuple):
 
 MODEL = "from pydantic import BaseModel"
 CASES = {
+    "a name that its cell binds again": Case(
+        [
+            "path = 'data'\ntrain = path + '/train'\ntest = train + path\npath = 'out'",
+            "def op(): return path, train, test",
+        ],
+        holds=("path = 'data'\n", "path = 'out'"),
+    ),
+    "a name that its cell binds twice again": Case(
+        ["n = 1\na = n\nn = 2\nb: int = n + a\nn = 3\nc = [n, b]", "def op(): return a, b, c, n"],
+    ),
+    "a name that its cell makes something new of": Case(
+        ["n = 1\na = n\nn = n + 1\nb = n\nn = n * 5", "def op(): return a, b, n"],
+    ),
+    "a name that only another uses": Case(
+        ["n = 1\na = n + 1\nn = 'x' * 3", "def op(): return a"],
+        lacks=("'x'",),
+    ),
     "an aliased import": Case(
         ["import json as j, math as m, sys", "def op(): return j.dumps(m.floor(2.5))"],
         holds=("import json as j, math as m",),

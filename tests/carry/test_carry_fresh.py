@@ -375,7 +375,8 @@ def test_a_setting_is_compared_however_it_was_set(name: str) -> None:
     cell, operation, said = SET[name]
     _, told = carried_by(cell, operation)
     assert [one[: len(said)] for one in told] == [said]
-    assert "to the line that sets it, or set it inside the operation" in told[0]
+    assert "'# pulpo: carry' to the line that sets it" in told[0]
+    assert told[0].endswith(", or set it inside the operation")
 
 
 @pytest.mark.usefixtures("settings_put_back")
@@ -395,6 +396,36 @@ def test_a_setting_is_compared_however_it_was_set(name: str) -> None:
 )
 def test_a_setting_that_is_there_or_that_nobody_uses_is_not_told(cell: str, operation: str) -> None:
     assert carried_by(cell, operation)[1] == ()
+
+
+@pytest.mark.usefixtures("settings_put_back")
+def test_a_setting_that_was_set_by_another_name_is_set_in_full_to_be_carried() -> None:
+    cell = "import decimal\nctx = decimal.getcontext()\nctx.prec = 4"
+    [told] = carried_by(cell, DECIMAL)[1]
+    assert "to the line that sets it in full, decimal.getcontext().prec = …, or set it" in told
+    cell = cell.replace("ctx.prec = 4", "decimal.getcontext().prec = 4  # pulpo: carry")
+    assert carried_by(cell, DECIMAL)[1] == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.environ['PULPO_TEST_MODE'] = 'fast'  # pulpo: carry",
+        "for k in ['PULPO_TEST_MODE']: os.environ[k] = 'fast'  # pulpo: carry",
+        "def setup(): os.environ['PULPO_TEST_MODE'] = 'fast'\nsetup()  # pulpo: carry",
+    ],
+)
+def test_a_variable_that_a_carried_line_sets_is_not_told(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULPO_TEST_MODE", "")  # so that it is put back
+    monkeypatch.delenv("PULPO_TEST_MODE")
+    read = "MODE = os.environ['PULPO_TEST_MODE']"
+    operation = "def op(): return MODE + os.environ.get('PULPO_TEST_MODE', 'slow')"
+    book = Notebook(f"import os\n{line}", read, operation)
+    carried = book.carry("op")
+    assert carried.warnings == ()
+    assert run_elsewhere(carried, "op()", tmp_path) == "'fastfast'"
 
 
 def test_what_a_module_set_when_it_was_imported_is_told(
@@ -595,6 +626,19 @@ def test_other_texts_with_an_at_carry_nothing(operation: str) -> None:
 # --- Words ----------------------------------------------------------------------------------------
 
 SAID = {
+    "what has no literal": (
+        ["import random\nrng = random.Random(3)", "def op(): return rng.random()"],
+        r"computed at run time \(random.Random\) by random.Random\(…\) in cell 1. Create it inside "
+        "the operation, or in a helper that the operation calls.$",
+    ),
+    "a queue": (
+        ["import queue\nq = queue.Queue()", "def op(): return q"],
+        "by queue.Queue\\(\\) in cell 1. Create it inside the operation",
+    ),
+    "a function that its cell defines again": (
+        ["def f(): return 1\nX = f()\ndef f(): return 2", "def op(): return X"],
+        "from an older 'f', which cell 1 has changed since. Give one 'f' another name.",
+    ),
     "deleted": (
         ["x = 5", "del x", "def op(): return x"],
         r"'x' \(used by op\): it was deleted in cell 2. Define it in a cell.$",
