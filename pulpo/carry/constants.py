@@ -17,6 +17,7 @@ from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.settings import carried_lines, is_named
 from pulpo.carry.values import (
     attribute,
+    data_of,
     in_memory,
     is_definition,
     literal,
@@ -110,7 +111,7 @@ class Constants:
         if live:
             return Outcome(problem=f"it is {live} made by {shown} {where}", fix=INSIDE)
         data = in_memory(value)
-        if data:
+        if data and not self._is_written(node, value):
             return Outcome(problem=f"it is {data}, made by {shown} {where}", fix=LOAD_IT)
         if isinstance(node, ast.If | ast.Try):
             if "__name__" in self._recorder.names(statement).now:
@@ -129,6 +130,14 @@ class Constants:
         if outcome is not None:
             return outcome
         return self._compare(statement, name, where) if current else Outcome()
+
+    def _is_written(self, node: ast.stmt, value: object) -> bool:
+        """Tell whether a line makes a small array or table of what it says itself."""
+        made = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if made is None or data_of(value) is None:
+            return False
+        verdict = self._purity.judge(made)
+        return verdict.impure is None and not verdict.depends
 
     def changers(self, name: str) -> list[Statement]:
         """Return the functions and classes that bind a name anew or change it in place."""
@@ -378,6 +387,10 @@ class Constants:
                 if used in self._namespace and used != name:
                     value = self._namespace[used]
                     data = isinstance(value, list | dict | set | deque)
+                    if apart and in_memory(value):
+                        if data_of(value) is None:
+                            return _Failed("it is made of much data")
+                        data = True
                     scratch[used] = copy.deepcopy(value) if apart and data else value
         try:
             for statement in statements:

@@ -118,6 +118,8 @@ def told(one, home, depth=6, left=None):
         return "…"
     if type(one) is re.Pattern:
         return "pattern " + repr((one.pattern, one.flags))
+    if (data := data_of(one)) is not None:
+        one = data
     if type(one) is contextvars.ContextVar:
         one = ("variable", one.get(None))
     if type(one) is functools.partial:

@@ -809,3 +809,17 @@ def test_a_counter_that_makes_the_defaults_of_a_class_is_told() -> None:
     assert carried_by(*cells, "def op(): return Job().id")[1] == ()
     (said,) = carried_by(*cells, "Job(), Job()", "def op(): return Job().id")[1]
     assert said.startswith("'Job.__init__' is not in the export what is here")
+
+
+def test_a_part_of_an_array_is_looked_at_without_touching_the_array() -> None:
+    book = Notebook("import numpy as np\nx = np.zeros(3)\ny = x[1:]", "y[0] += 1")
+    book.run("def op(): return y")
+    with pytest.raises(CarryError):
+        carry(book.recorder, {"op": book["op"]})
+    assert book["x"].tolist() == [0.0, 1.0, 0.0]
+
+
+def test_an_array_that_is_another_there_is_told() -> None:
+    cell = "import numpy as np\nW = np.full(2, __name__ == '__main__')"
+    [told] = carried_by(cell, "def op(): return W")[1]
+    assert told.startswith("'W' is not in the export what is here")
