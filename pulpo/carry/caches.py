@@ -90,6 +90,8 @@ def _cached(name: str, value: object) -> Iterator[tuple[str, Any]]:
 def _is_filled(value: Any) -> bool:
     if isinstance(value, type) or not callable(value):
         return False
+    if type(value) is types.FunctionType and not value.__dict__:
+        return False
     if callable(attribute(value, "cache_info")):
         with suppress(Exception):  # another thing of that name
             return bool(attribute(value.cache_info(), "currsize", 0))

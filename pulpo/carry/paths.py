@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from pulpo.carry.pieces import Kind, Piece
-from pulpo.carry.purity import Purity, call_text
+from pulpo.carry.purity import Purity
 
 __all__ = ["relative_paths"]
 
@@ -34,6 +34,8 @@ def relative_paths(pieces: Iterable[Piece], purity: Purity, folder: Path) -> Ite
             continue
         looks = _Looks(piece, purity, folder)
         for node in ast.walk(piece.node):
+            if type(node) not in (ast.Constant, ast.Call, ast.arguments):
+                continue
             for text in looks.names(node):
                 yield (
                     f"{text} (in {piece.label!r}) is looked for in the folder that the export is "
@@ -68,7 +70,7 @@ class _Looks:
             yield from (repr(text) for text in _defaults(node) if self._is_there(text, file=False))
 
     def _named(self, node: ast.Call, first: ast.expr) -> Iterator[str]:
-        called = call_text(node.func).split(".")[-1]
+        called = _called(node)
         text = self._text(first)
         if called in _MAKES_A_PATH and text is not None and self._is_there(text, file=False):
             yield repr(text)
@@ -84,7 +86,7 @@ class _Looks:
             yield from (repr(text) for text in _defaults(node) if _is_here(text))
         if not isinstance(node, ast.Call):
             return
-        called = call_text(node.func).split(".")[-1]
+        called = _called(node)
         text = self._text(node.args[0]) if node.args else None
         here = text is not None and _is_here(text)
         if called in ("getcwd", "getcwdb", "cwd"):
@@ -92,13 +94,10 @@ class _Looks:
             asks = any(function is one for one in (os.getcwd, os.getcwdb))
             if self._defines and (asks or self._is_path_class(node.func, "cwd")):
                 yield ast.unparse(node)
-        elif self._is_path_class(node.func):
-            if here or not node.args:
+        elif here or not node.args:
+            always = here or called in ("listdir", "scandir")
+            if self._is_path_class(node.func) or (always and self._is_of_os(node.func)):
                 yield ast.unparse(node)
-        elif self._is_of_os(node.func) and (
-            here or (not node.args and called in ("listdir", "scandir"))
-        ):
-            yield ast.unparse(node)
 
     def _value(self, node: ast.AST) -> object:
         if isinstance(node, ast.Name) and node.id in self._globals:
@@ -156,6 +155,11 @@ class _Looks:
             return place.is_file() if file else place.is_dir()
         except OSError:
             return False
+
+
+def _called(node: ast.Call) -> str:
+    name: str = getattr(node.func, "attr", "") or getattr(node.func, "id", "")
+    return name
 
 
 def _is_here(text: str) -> bool:

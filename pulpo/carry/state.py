@@ -48,6 +48,7 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 LISTS = (list, tuple, set, frozenset, collections.deque)
 DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
 PARTS = {{*PLAIN, *LISTS, *DICTS, re.Pattern, functools.partial}}
+METHODS = {{types.FunctionType, staticmethod, classmethod, property}}
 MUCH = 10000
 
 # What their repr tells in full.
@@ -118,8 +119,6 @@ def told(one, home, depth=6, left=None):
         return "…"
     if type(one) is re.Pattern:
         return "pattern " + repr((one.pattern, one.flags))
-    if (data := data_of(one)) is not None:
-        one = data
     if type(one) is contextvars.ContextVar:
         one = ("variable", one.get(None))
     if type(one) is functools.partial:
@@ -137,6 +136,8 @@ def told(one, home, depth=6, left=None):
         if isinstance(one, (set, frozenset)):
             parts.sort()
         return type(one).__name__ + " " + ",".join(parts)
+    if (data := data_of(one)) is not None:
+        return told(data, home, depth - 1, left)
     if type(one).__module__ == home:
         if is_older(one, home):
             return OLDER + type(one).__qualname__
@@ -210,11 +211,11 @@ def kept(value, home):
             if is_part(name, part) and not (isinstance(value, enum.EnumMeta) and name[0] == "_")
         }}
         for name, part in list(vars(value).items()):
-            part = unwrapped(part)
-            own = isinstance(part, types.FunctionType) and part.__globals__["__name__"] == home
-            for inner, held in list(vars(part).items()) if own else ():
-                if inner != "__wrapped__":
-                    found[f"{{name}}.{{inner}}"] = digest(told(held, home))
+            part = unwrapped(part) if type(part) in METHODS else None
+            if isinstance(part, types.FunctionType) and part.__globals__.get("__name__") == home:
+                for inner, held in list(vars(part).items()):
+                    if inner != "__wrapped__":
+                        found[f"{{name}}.{{inner}}"] = digest(told(held, home))
         if isinstance(value, enum.EnumMeta):
             members = list(value.__members__.items())
             found[""] = digest([(name, told(one.value, home)) for name, one in members])
