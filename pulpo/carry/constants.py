@@ -111,7 +111,7 @@ class Constants:
         if live:
             return Outcome(problem=f"it is {live} made by {shown} {where}", fix=INSIDE)
         data = in_memory(value)
-        if data and not self._is_written(node, value):
+        if data and not self._is_written(statement, name, value):
             return Outcome(problem=f"it is {data}, made by {shown} {where}", fix=LOAD_IT)
         if isinstance(node, ast.If | ast.Try):
             if "__name__" in self._recorder.names(statement).now:
@@ -131,10 +131,12 @@ class Constants:
             return outcome
         return self._compare(statement, name, where) if current else Outcome()
 
-    def _is_written(self, node: ast.stmt, value: object) -> bool:
+    def _is_written(self, statement: Statement, name: str, value: object) -> bool:
         """Tell whether a line makes a small array or table of what it says itself."""
+        node = statement.node
         made = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-        if made is None or data_of(value) is None:
+        again = name in self._recorder.names(statement).now  # df = df[df.x > 0]
+        if made is None or again or data_of(value) is None:
             return False
         verdict = self._purity.judge(made)
         return verdict.impure is None and not verdict.depends

@@ -15,6 +15,7 @@ import inspect
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,9 @@ def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> I
         value = namespace[name]
         if is_told_as_older(value, recorder) or (_is_hint(value) and name not in called):
             continue
-        reached = _reached(value, {**wanted, **now}, ends - {id(value)}, namespace)
+        reached: list[int] = []
+        with suppress(Exception):  # a user's object may fail when it is looked at
+            reached = _reached(value, {**wanted, **now}, ends - {id(value)}, namespace)
         for key in reached:
             if key in now and now[key] != name:
                 users.setdefault(now[key], name)
@@ -100,18 +103,23 @@ def _cells(piece: Piece) -> str:
     return f"cell {cells[0]}" if len(cells) == 1 else f"cells {' and '.join(map(str, cells))}"
 
 
+#: What a class has that is the same in every one of its text: ``Base.go(self)``, ``Base.limit``.
+_SAME_IN_EACH = (types.FunctionType, bool, int, float, str, bytes)
+
+
 def _uses_itself(node: ast.AST, name: str, value: object) -> bool:
-    """Tell whether functions use a class for more than what ``Base.go(self)`` calls of it."""
+    """Tell whether functions use a class for more than what they read of it."""
     parts = [part for one in _bodies(node) for part in ast.walk(one)]
-    methods = {
+    read = {
         id(part.value)
         for part in parts
         if isinstance(part, ast.Attribute)
+        and isinstance(part.ctx, ast.Load)
         and isinstance(value, type)
-        and isinstance(inspect.getattr_static(value, part.attr, None), types.FunctionType)
+        and type(inspect.getattr_static(value, part.attr, None)) in _SAME_IN_EACH
     }
     named = (part for part in parts if isinstance(part, ast.Name) and part.id == name)
-    return any(id(part) not in methods for part in named)
+    return any(id(part) not in read for part in named)
 
 
 def _bodies(node: ast.AST) -> Iterator[ast.AST]:
@@ -144,7 +152,7 @@ def _replaced(recorder: Recorder, pieces: Iterable[Piece]) -> dict[str, list[obj
 def _is_its_own(value: object, recorder: Recorder) -> bool:
     """Tell whether a value is a class, or nothing but itself, as ``object()`` is."""
     kind = type(value)
-    if isinstance(value, type) or kind in (object, contextvars.ContextVar):
+    if issubclass(kind, type) or kind in (object, contextvars.ContextVar):
         return True
     if kind.__module__ != recorder.namespace.get("__name__"):
         return False

@@ -147,6 +147,11 @@ ALONE = {
         "class Sub(Base):\n    def __init__(self): Base.__init__(self)",
         "def op(): return Sub()",
     ),
+    "a base class of which a number is read": (
+        "class Base: limit = 3",
+        "class Sub(Base): pass",
+        "def op(): return Sub().limit + Base.limit",
+    ),
     "a field": (
         "from pydantic import BaseModel\nclass Item(BaseModel): x: int = 1",
         "class Basket(BaseModel): items: list[Item]",

@@ -104,6 +104,13 @@ REFUSALS = {
         ],
         "(pandas.DataFrame, 1 rows), made by pd.read_csv(…) in cell 1. Load it inside",
     ),
+    "a small table that was read and cut": (
+        [
+            "import io, pandas as pd\ndf = pd.read_csv(io.StringIO('a\\n1'))\ndf = df[df.a > 0]",
+            "def op(): return df",
+        ],
+        "(pandas.DataFrame, 1 rows), made by df[df.a > 0] in cell 1. Load it inside",
+    ),
     "a small array that was drawn": (
         ["import numpy as np\nx = np.random.rand(2)", "def op(): return x"],
         "(numpy.ndarray, 2 rows), made by np.random.rand(…) in cell 1. Load it inside",
