@@ -540,8 +540,9 @@ class _Writer:
         loose: list[_Part] = []
         for part, following in zip_longest(parts, parts[1:]):
             alone = isinstance(part.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            bound = {name for each in loose for name in each.binds}
-            together = not alone and bound.isdisjoint(part.binds)
+            again = [each for each in loose if not set(part.binds).isdisjoint(each.binds)]
+            # What reads the first of two values stays in one cell with both, as it was written.
+            together = not alone and (not again or _only_assigns([part, *again]))
             if loose and (not together or _is_import(part) != _is_import(loose[-1])):
                 self._add_plain(loose)
                 loose = []
@@ -601,6 +602,10 @@ class _Writer:
             node = self._left.popleft()
             text = _call(node, self._functions[node.name])
             self._cells.append(Cell(text=text, operation=node.name))
+
+
+def _only_assigns(parts: Iterable[_Part]) -> bool:
+    return all(isinstance(part.node, ast.Assign | ast.AnnAssign) for part in parts)
 
 
 def _root(expression: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -183,3 +184,12 @@ def test_uv_run_needs_nothing_installed(
     assert done.stdout == "Clean(number=8)\n"
     pyc = {path for path in folder.rglob("*.*") if "__pycache__" in path.parts}
     assert {p: p.read_bytes() for p in folder.rglob("*.*") if p not in pyc} == before
+
+
+def test_a_limit_that_a_cell_has_set_for_csv_is_no_limit_for_the_lists_of_installed_files() -> None:
+    before = csv.field_size_limit(7)
+    try:
+        assert requirements_of(["httpx"])[0] == (f"httpx=={version('httpx')}",)
+        assert csv.field_size_limit() == 7
+    finally:
+        csv.field_size_limit(before)

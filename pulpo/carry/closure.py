@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from pulpo.carry.attach import Attachments
-from pulpo.carry.constants import INSIDE, IS_MAGIC, WRITE_IT, Constants
+from pulpo.carry.constants import INSIDE, IS_MAGIC, Constants, write_it
 from pulpo.carry.definitions import Definitions, unwrapped
 from pulpo.carry.frozen import Frozen
 from pulpo.carry.modules import Modules, is_type_checking
@@ -372,6 +372,8 @@ class Closure:
             newest = history[-1]
             if prior is not None and self._wraps(here, prior, newest, name):
                 return prior
+            if read := self._recorder.read_before(here, name):
+                return read
             if prior is not None and self._differs(name, prior, newest):
                 fix = f"Run cell {here.cell} again"
                 if newest.cell == prior.cell == here.cell:  # which does the same again
@@ -628,7 +630,7 @@ class Closure:
         setters = self._constants.changers(name)
         if setters:
             who = " and ".join(dict.fromkeys(repr(one.binds[0]) for one in setters if one.binds))
-            fix = self._way_out(name, WRITE_IT)
+            fix = self._way_out(name, write_it(self._namespace[name]))
             self._refuse(name, user, f"it was set at run time by {who}", fix)
         if name.lstrip("_").isdigit() or name in ("In", "Out", "_", "__", "___"):
             self._refuse(name, user, "it is IPython's history", "Give the value a name of its own.")

@@ -14,8 +14,10 @@ from typing import Any
 from pulpo.carry.names import root_name
 from pulpo.carry.purity import Purity, Verdict, call_text
 from pulpo.carry.record import Recorder, Statement
+from pulpo.carry.settings import carried_lines, is_named
 from pulpo.carry.values import (
     attribute,
+    data_of,
     in_memory,
     is_definition,
     literal,
@@ -24,7 +26,16 @@ from pulpo.carry.values import (
     type_name,
 )
 
-__all__ = ["INSIDE", "IS_MAGIC", "WRITE_IT", "Constants", "Outcome", "captured", "definitions_in"]
+__all__ = [
+    "INSIDE",
+    "IS_MAGIC",
+    "WRITE_IT",
+    "Constants",
+    "Outcome",
+    "captured",
+    "definitions_in",
+    "write_it",
+]
 
 INSIDE = "Create it inside the operation, or in a helper that the operation calls."
 LOAD_IT = "Load it inside the operation, or make an operation that produces it."
@@ -32,6 +43,32 @@ WRITE_IT = "Compute it inside the operation, or write its value as a literal."
 #: What IPython makes of % and ! lines.
 IS_MAGIC = re.compile(r"get_ipython\(\)\.(?:run_(?:line|cell)_magic|system|getoutput)\b")
 _HUGE = 100_000  # characters
+
+
+def write_it(value: object) -> str:
+    """Return how to do without a value that was computed: not all can be written down."""
+    kind = type(value)
+    told = kind.__module__.partition(".")[0] in _CAN_BE_WRITTEN and kind is not object
+    plain = isinstance(value, str | list | dict | tuple)  # what a shell line gives is a list, too
+    return WRITE_IT if (told or plain) and not callable(value) else INSIDE
+
+
+_CAN_BE_WRITTEN = frozenset(
+    [
+        "__main__",
+        "builtins",
+        "collections",
+        "datetime",
+        "decimal",
+        "fractions",
+        "numpy",
+        "pandas",
+        "pathlib",
+        "re",
+        "uuid",
+        "zoneinfo",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +111,7 @@ class Constants:
         if live:
             return Outcome(problem=f"it is {live} made by {shown} {where}", fix=INSIDE)
         data = in_memory(value)
-        if data:
+        if data and not self._is_written(statement, name, value):
             return Outcome(problem=f"it is {data}, made by {shown} {where}", fix=LOAD_IT)
         if isinstance(node, ast.If | ast.Try):
             if "__name__" in self._recorder.names(statement).now:
@@ -93,6 +130,16 @@ class Constants:
         if outcome is not None:
             return outcome
         return self._compare(statement, name, where) if current else Outcome()
+
+    def _is_written(self, statement: Statement, name: str, value: object) -> bool:
+        """Tell whether a line makes a small array or table of what it says itself."""
+        node = statement.node
+        made = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        again = name in self._recorder.names(statement).now  # df = df[df.x > 0]
+        if made is None or again or data_of(value) is None:
+            return False
+        verdict = self._purity.judge(made)
+        return verdict.impure is None and not verdict.depends
 
     def changers(self, name: str) -> list[Statement]:
         """Return the functions and classes that bind a name anew or change it in place."""
@@ -156,8 +203,19 @@ class Constants:
         if defining and isinstance(value, types.FunctionType):
             return self._check_made_function(value, where)
         if verdict.depends:
-            return Outcome(warnings=tuple(_dependence(name, verdict)))
+            return Outcome(warnings=tuple(self._dependence(name, verdict)))
         return None
+
+    def _dependence(self, name: str, verdict: Verdict) -> list[str]:
+        carried = carried_lines(self._recorder) if verdict.variables else ""
+        return [
+            f"{name!r} reads the environment variable {variable}: set it where the export runs"
+            for variable in verdict.variables
+            if not is_named(variable, carried)
+        ] + [
+            f"{name!r} depends on the folder or the user that the export runs in ({place})"
+            for place in verdict.places
+        ]
 
     def _check_made_function(self, value: Any, where: str) -> Outcome:
         for cell, held in captured(value):
@@ -189,14 +247,14 @@ class Constants:
             verdict = self._purity.judge(expression, defining=is_definition(value))
             if verdict.impure is not None:
                 return _runtime(value, f"by {call_text(verdict.impure)} {where}")
-            warnings += _dependence(statement.binds[0], verdict)
+            warnings += self._dependence(statement.binds[0], verdict)
         return Outcome(warnings=tuple(warnings)) if warnings else None
 
     # -- does evaluating the text again give the value that is there now?
 
     def _compare(self, statement: Statement, name: str, where: str) -> Outcome:
         value = self._namespace[name]
-        first = self._first_versions(statement, name)
+        first = [*self._read_before(statement), *self._first_versions(statement, name)]
         if not all(map(self._may_run_again, first[:-1])):
             return Outcome()  # what it was built upon is judged by itself, and refused
         # What built upon an older version may have changed it in place.
@@ -222,6 +280,16 @@ class Constants:
                 )
             )
         return self._changed(statement, fresh, later, where)
+
+    def _read_before(self, statement: Statement) -> list[Statement]:
+        """Return what a statement read that its cell bound again, with what that read."""
+        found = [statement]
+        for one in found:
+            for used in self._recorder.names(one).now:
+                read = self._recorder.read_before(one, used)
+                if read is not None and read not in found:
+                    found.append(read)
+        return sorted(found[1:], key=lambda one: one.index)
 
     def _first_versions(self, statement: Statement, name: str) -> list[Statement]:
         """Return a statement with what it built upon: ``f = wrap(f)`` comes with ``def f``."""
@@ -264,10 +332,13 @@ class Constants:
         for used in self._recorder.names(statement).now:
             newest = (self._recorder.by_name.get(used) or [statement])[-1]
             if newest.index > statement.index:
+                again = newest.cell != statement.cell
                 return Outcome(
                     problem=f"it was computed {where} from an older {used!r}, which cell "
                     f"{newest.cell} has changed since",
-                    fix=f"Run cell {statement.cell} again.",
+                    fix=f"Run cell {statement.cell} again."
+                    if again
+                    else f"Give one {used!r} another name.",
                 )
             touched = [
                 one for one in self._recorder.touching.get(used, []) if one.index > statement.index
@@ -277,7 +348,9 @@ class Constants:
                 return Outcome(
                     problem=f"it was computed {where} from {used!r}, which "
                     f"{_block(touched[-1].node)} in cell {touched[-1].cell} has changed since",
-                    fix=f"Run cell {statement.cell} again." if again else WRITE_IT,
+                    fix=f"Run cell {statement.cell} again."
+                    if again
+                    else write_it(self._namespace.get(statement.binds[0])),
                 )
         if isinstance(fresh, _Failed):
             why = f"evaluating its line {where} again fails ({fresh.reason})"
@@ -286,7 +359,7 @@ class Constants:
             why = f"it was set {where} and changed by {_block(last.node)} in cell {last.cell}"
         else:
             why = f"it is not what its line {where} gives: it was changed at run time"
-        return Outcome(problem=why, fix=WRITE_IT)
+        return Outcome(problem=why, fix=write_it(self._namespace.get(statement.binds[0])))
 
     def _is_pure_change(self, statement: Statement, name: str) -> bool:
         node = statement.node
@@ -316,6 +389,10 @@ class Constants:
                 if used in self._namespace and used != name:
                     value = self._namespace[used]
                     data = isinstance(value, list | dict | set | deque)
+                    if apart and in_memory(value):
+                        if data_of(value) is None:
+                            return _Failed("it is made of much data")
+                        data = True
                     scratch[used] = copy.deepcopy(value) if apart and data else value
         try:
             for statement in statements:
@@ -353,19 +430,10 @@ _HARMLESS = (
 )
 
 
-def _dependence(name: str, verdict: Verdict) -> list[str]:
-    return [
-        f"{name!r} reads the environment variable {variable}: set it where the export runs"
-        for variable in verdict.variables
-    ] + [
-        f"{name!r} depends on the folder or the user that the export runs in ({place})"
-        for place in verdict.places
-    ]
-
-
 def _runtime(value: object, how: str) -> Outcome:
     return Outcome(
-        problem=f"it is a value computed at run time ({type_name(value)}) {how}", fix=WRITE_IT
+        problem=f"it is a value computed at run time ({type_name(value)}) {how}",
+        fix=write_it(value),
     )
 
 

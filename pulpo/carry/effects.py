@@ -6,7 +6,6 @@ import ast
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from pulpo.carry.attach import OF_THE_PROCESS, package_of
 from pulpo.carry.pieces import Kind, Piece
@@ -14,7 +13,7 @@ from pulpo.carry.purity import call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import attribute, keeps_to_itself
 
-__all__ = ["effects", "packages_told", "relative_paths", "submodules"]
+__all__ = ["effects", "packages_told", "submodules"]
 
 # What changes a setting, as libraries call it.
 _SETS = re.compile(
@@ -85,19 +84,6 @@ def packages_told(texts: Iterable[str], recorder: Recorder) -> set[str]:
     return found - {""}
 
 
-def relative_paths(pieces: Iterable[Piece], folder: Path) -> Iterator[str]:
-    """Yield a warning for each text that names a file below ``folder`` without saying where."""
-    for piece in pieces:
-        quoted = "'" in piece.text or '"' in piece.text
-        for node in ast.walk(piece.node) if quoted and piece.kind is not Kind.IMPORT else ():
-            for text in _texts(node):
-                if _is_there(text, folder, file=not isinstance(node, ast.Call)):
-                    yield (
-                        f"{text!r} (in {piece.label!r}) is looked for in the folder that the "
-                        "export is run in, not beside the notebook"
-                    )
-
-
 def submodules(pieces: Iterable[Piece], namespace: Mapping[str, object]) -> Iterator[str]:
     """Yield the chains ``email.mime.text`` in carried text whose every part is a module here.
 
@@ -129,33 +115,6 @@ def _module_chain(name: str, chain: list[str], value: object) -> Iterator[str]:
             return
         name = f"{name}.{name_there}"
         yield name
-
-
-def _texts(node: ast.AST) -> Iterator[str]:
-    """Yield texts that may be paths; in a call that makes one, also those of folders."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield node.value
-    elif isinstance(node, ast.Call) and call_text(node.func).split(".")[-1] in _MAKES_A_PATH:
-        yield from (
-            one.value
-            for one in node.args[:1]
-            if isinstance(one, ast.Constant) and isinstance(one.value, str)
-        )
-
-
-_MAKES_A_PATH = frozenset(("Path", "PurePath", "join", "glob", "listdir", "scandir", "chdir"))
-
-
-def _is_there(text: str, folder: Path, *, file: bool) -> bool:
-    if not 0 < len(text) < 200 or "\n" in text or "\0" in text or text.strip("./") == "":
-        return False
-    path = Path(text)
-    if path.is_absolute() or (file and not path.suffix and len(path.parts) < 2):
-        return False  # a word is no path, though a file may be called like it
-    try:
-        return (folder / path).is_file() if file else (folder / path).is_dir()
-    except OSError:
-        return False
 
 
 def _defines(statement: Statement) -> bool:

@@ -67,6 +67,13 @@ def settings(loggers: Iterable[str] = ()) -> dict[str, dict[str, str]]:
         }
     if locale := look("locale"):
         found["locale"] = {"locale.setlocale(locale.LC_ALL)": locale.setlocale(locale.LC_ALL)}
+    if csv := look("csv"):
+        found["csv"] = {
+            "csv.field_size_limit()": repr(csv.field_size_limit()),
+            "csv.list_dialects()": repr(sorted(csv.list_dialects())),
+        }
+    if calendar := look("calendar"):
+        found["calendar"] = {"calendar.firstweekday()": repr(calendar.firstweekday())}
     if socket := look("socket"):
         found["socket"] = {"socket.getdefaulttimeout()": repr(socket.getdefaulttimeout())}
     if logging := look("logging"):

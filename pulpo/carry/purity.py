@@ -97,10 +97,19 @@ _PURE = {
     "json": "loads dumps",
     "logging": "getLogger",
     "math": "*",
+    # What makes small arrays and tables of what is written; not what draws or reads.
+    "numpy": (
+        "array asarray arange linspace logspace geomspace zeros ones full eye identity dtype bool_ "
+        "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 "
+        "complex128 str_ datetime64 timedelta64"
+    ),
     "operator": "*",
     "os": "fspath",
     "os.path": "join basename dirname splitext normpath split",
-    "pandas": "Timestamp Timedelta DateOffset CategoricalDtype Interval",
+    "pandas": (
+        "Timestamp Timedelta DateOffset CategoricalDtype Interval DataFrame Series Index "
+        "RangeIndex Categorical"
+    ),
     "pathlib": "Path PurePath PosixPath PurePosixPath PureWindowsPath WindowsPath",
     "pydantic": "*",
     "pydantic.types": "*",

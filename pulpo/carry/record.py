@@ -77,6 +77,8 @@ def _is_small(value: object) -> bool:
         return True
     if isinstance(value, str | bytes):
         return len(value) < 1000
+    if type(value) is object:  # a mark, MISSING = object(), which nothing can refer to weakly
+        return True
     # A callable instance may be a model of gigabytes; functions are what operations are.
     return isinstance(
         value, type | FunctionType | BuiltinFunctionType | MethodType | functools.partial | NewType
@@ -177,6 +179,20 @@ class Recorder:
             found = names_of(statement.node, lazy_annotations=statement.future)
             self._names[statement.index] = found
         return found
+
+    def read_before(self, statement: Statement, name: str) -> Statement | None:
+        """Return the assignment that gave an assignment a name which its own cell bound again.
+
+        As ``path = "a"`` does in ``path = "a"; train = path + "/train"; path = "b"``: no name
+        holds that any more, and running the cell again does the same again.
+        """
+        history = self.by_name.get(name, [])
+        before = [one for one in history if one.index < statement.index]
+        if not before or history[-1].index <= statement.index:
+            return None
+        lines = (before[-1], statement, history[-1])
+        plain = all(isinstance(one.node, ast.Assign | ast.AnnAssign) for one in lines)
+        return before[-1] if plain and len({one.cell for one in lines}) == 1 else None
 
     def _record(self, source: str, cell: int | str, failed_line: int | None) -> None:
         parts = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 
 __all__ = ["python_version", "requirements_of"]
@@ -29,7 +31,8 @@ def requirements_of(modules: Iterable[str]) -> tuple[tuple[str, ...], tuple[str,
     found: dict[str, str] = {}
     warnings: dict[str, None] = {}
     for module in dict.fromkeys(modules):
-        distributions = _distributions(module)
+        with _fields_of_any_size():
+            distributions = _distributions(module)
         if not distributions:
             warnings[
                 f"{module!r} is of no installed distribution, so the export does not list it as a "
@@ -51,6 +54,16 @@ def requirements_of(modules: Iterable[str]) -> tuple[tuple[str, ...], tuple[str,
 def python_version() -> str:
     """Return the requirement for Python: this version's features may have been used."""
     return f">={sys.version_info.major}.{sys.version_info.minor}"
+
+
+@contextmanager
+def _fields_of_any_size() -> Iterator[None]:
+    """Read the lists of installed files, which are CSV, whatever limit a cell has set."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _distributions(module: str) -> list[metadata.Distribution]:

@@ -16,8 +16,9 @@ from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.process import settings
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
+from pulpo.carry.text import is_marked
 
-__all__ = ["Settings", "environment", "seeds", "settings_of"]
+__all__ = ["Settings", "carried_lines", "environment", "is_named", "seeds", "settings_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +48,20 @@ class Settings:
             other = sorted(key for key, value in here.items() if known.get(key) != value)
             if other:
                 more = f" (nor are {len(other) - 3} more)" if len(other) > 3 else ""
+                # A line that sets it by another name, ctx.prec = 4, is refused.
+                full = f" in full, {other[0]} = …" if package in _BY_ATTRIBUTE else ""
                 yield (
                     f"{' and '.join(other[:3])} {'is' if len(other) == 1 else 'are'} not in the "
                     f"export what this session has set{more}: to have it there, add the comment "
-                    "'# pulpo: carry' to the line that sets it, or set it inside the operation"
+                    f"'# pulpo: carry' to the line that sets it{full}, or set it inside the "
+                    "operation"
                 )
 
 
 # Libraries look at these too, whatever the text imports.
 _ALWAYS = ("sys", "socket", "locale", "warnings")
+# What a setting is called here is how it is set.
+_BY_ATTRIBUTE = ("decimal", "pandas", "matplotlib")
 # Who has imported these uses them.
 _HEAVY = ("numpy", "pandas", "matplotlib")
 _OPTIONS = re.compile(r"option|rcParams|\brc\b|style|seterr|printoptions|theme|\brun\b")
@@ -120,7 +126,7 @@ def environment(
     if not changed:
         return
     pieces = [piece for piece in pieces if "env" in piece.text]
-    known = "\n".join(told) + "\n".join(
+    known = "\n".join((*told, carried_lines(recorder))) + "\n".join(
         p.text for p in pieces if isinstance(p.node, ast.Assign | ast.Expr)
     )
     for piece in pieces:
@@ -129,12 +135,29 @@ def environment(
                 isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)
             )
             name = purity.variable(node) if reads else None
-            if name in changed and not re.search(rf"\b{re.escape(name)}\b", known):
+            if name in changed and not is_named(name, known):
                 changed.discard(name)
                 yield (
                     f"{piece.label!r} reads the environment variable {name}, which this session "
                     "has set: set it where the export runs too"
                 )
+
+
+def carried_lines(recorder: Recorder) -> str:
+    """Return the lines that are marked to be carried, with the functions that they call."""
+    marked = [one for one in recorder.statements if is_marked(one.text)]
+    called = [
+        history[-1]
+        for one in marked
+        for name in recorder.names(one).now
+        if (history := recorder.by_name.get(name))
+    ]
+    return "\n".join(one.text for one in (*marked, *called))
+
+
+def is_named(variable: str, text: str) -> bool:
+    """Tell whether a text names a variable of the environment."""
+    return re.search(rf"\b{re.escape(variable)}\b", text) is not None
 
 
 # --- Seeds ----------------------------------------------------------------------------------------

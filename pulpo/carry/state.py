@@ -13,15 +13,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pulpo.carry.pieces import Kind, Piece
-from pulpo.carry.record import Recorder, Statement
+from pulpo.carry.record import Recorder
 from pulpo.carry.values import DIGEST, attribute
 
-__all__ = ["KEPT", "Kept", "kept_by", "late_future", "other_ways", "stale_caches"]
+__all__ = [
+    "KEPT",
+    "Kept",
+    "is_told_as_older",
+    "kept_by",
+    "late_future",
+    "newest",
+    "other_ways",
+]
 
 #: Defines ``kept``, here and in a fresh process: digests of what a value is, by what it calls its
 #: parts. ``home`` is the name of the module that the text is, here ``"__main__"``.
 KEPT = f"""{DIGEST}
 import collections
+import contextvars
 import copyreg
 import dis
 import enum
@@ -39,6 +48,7 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 LISTS = (list, tuple, set, frozenset, collections.deque)
 DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
 PARTS = {{*PLAIN, *LISTS, *DICTS, re.Pattern, functools.partial}}
+METHODS = {{types.FunctionType, staticmethod, classmethod, property}}
 MUCH = 10000
 
 # What their repr tells in full.
@@ -109,6 +119,8 @@ def told(one, home, depth=6, left=None):
         return "…"
     if type(one) is re.Pattern:
         return "pattern " + repr((one.pattern, one.flags))
+    if type(one) is contextvars.ContextVar:
+        one = ("variable", one.get(None))
     if type(one) is functools.partial:
         one = ("partial", one.func, one.args, one.keywords)
     if is_told_by_repr(type(one)):
@@ -124,6 +136,8 @@ def told(one, home, depth=6, left=None):
         if isinstance(one, (set, frozenset)):
             parts.sort()
         return type(one).__name__ + " " + ",".join(parts)
+    if (data := data_of(one)) is not None:
+        return told(data, home, depth - 1, left)
     if type(one).__module__ == home:
         if is_older(one, home):
             return OLDER + type(one).__qualname__
@@ -196,6 +210,12 @@ def kept(value, home):
             for name, part in list(vars(value).items())
             if is_part(name, part) and not (isinstance(value, enum.EnumMeta) and name[0] == "_")
         }}
+        for name, part in list(vars(value).items()):
+            part = unwrapped(part) if type(part) in METHODS else None
+            if isinstance(part, types.FunctionType) and part.__globals__.get("__name__") == home:
+                for inner, held in list(vars(part).items()):
+                    if inner != "__wrapped__":
+                        found[f"{{name}}.{{inner}}"] = digest(told(held, home))
         if isinstance(value, enum.EnumMeta):
             members = list(value.__members__.items())
             found[""] = digest([(name, told(one.value, home)) for name, one in members])
@@ -339,7 +359,11 @@ def _is_made_late(here: str | None, there: str | None) -> bool:
 
 
 def kept_by(
-    recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str], told: Iterable[str]
+    recorder: Recorder,
+    pieces: Iterable[Piece],
+    modules: Iterable[str],
+    told: Iterable[str],
+    apart: Iterable[str] = (),
 ) -> dict[str, Kept]:
     """Return what the names in carried text, and in modules beside it, hold here.
 
@@ -349,14 +373,16 @@ def kept_by(
         Modules beside the export that it imports.
     told
         Warnings that there are already: what they name is left out.
+    apart
+        Names of which something else is said already.
     """
     found: dict[str, Kept] = {}
     beside = frozenset(modules)
     scope = _scope()
     home = recorder.namespace.get("__name__", "__main__")
     known = {name for text in told for name in re.findall(_NAMED, text)}
-    words = {name for pair in known for name in pair}
-    for piece, names in _newest(pieces):
+    words = {*apart, *(name for pair in known for name in pair)}
+    for piece, names in newest(pieces):
         with suppress(Exception):  # a user's object may fail when it is looked at
             for name, value, how in _holders(piece, names, recorder):
                 digests = scope["kept"](value, home)
@@ -383,6 +409,17 @@ def kept_by(
     return found
 
 
+def is_told_as_older(value: object, recorder: Recorder) -> bool:
+    """Tell whether a comparison says of a value that it is, or holds, of a class of before."""
+    if isinstance(value, types.FunctionType | type):
+        return False
+    home = recorder.namespace.get("__name__", "__main__")
+    try:
+        return any(one.startswith(_OLDER) for one in _scope()["kept"](value, home).values())
+    except Exception:  # a user's object may fail when it is looked at
+        return False
+
+
 @functools.cache
 def _scope() -> dict[str, Any]:
     scope: dict[str, Any] = {}
@@ -390,7 +427,7 @@ def _scope() -> dict[str, Any]:
     return scope
 
 
-def _newest(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[str]]]:
+def newest(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[str]]]:
     """Yield each piece with the names that the text has from it in the end."""
     pieces = sorted(pieces, key=lambda piece: piece.statement.index)
     last: dict[str, Piece] = {}
@@ -452,47 +489,6 @@ def _seeded(node: ast.expr, recorder: Recorder) -> Iterator[tuple[str, object, _
         modules = ("random", "numpy.random")
         if node.func.attr == "seed" and attribute(value, "__name__", "") in modules:
             yield chain, value, "seeded"
-
-
-def stale_caches(recorder: Recorder, pieces: Iterable[Piece]) -> Iterator[str]:
-    """Yield a warning for each ``lru_cache`` with results from before something was redefined."""
-    for piece in pieces:
-        for name in piece.statement.binds:
-            function: Any = recorder.namespace.get(name)
-            if not callable(attribute(function, "cache_info")):
-                continue
-            other = _newer(piece, recorder)
-            size = attribute(_called(function.cache_info), "currsize", 0)
-            if other is not None and size:
-                yield (
-                    f"{name!r} may remember results from before {other.binds[0]!r} was defined "
-                    f"again (cell {other.cell}), which the export does not: {name}.cache_clear() "
-                    "shows the same here"
-                )
-
-
-def _called(method: Any) -> object:
-    try:
-        return method()
-    except Exception:  # another thing of that name
-        return None
-
-
-def _newer(piece: Piece, recorder: Recorder) -> Statement | None:
-    """Return what a piece needs, directly or not, that had another text when it was defined."""
-    waiting, seen = [piece], {piece}
-    for one in waiting:
-        statement = one.statement
-        for name in statement.binds:
-            history = recorder.by_name.get(name, [])
-            before = [each for each in history if each.index < piece.statement.index]
-            newer = statement.index > piece.statement.index
-            if newer and before and before[-1].text != statement.text:
-                return statement
-        more = [each for each in (*one.later, *one.now) if each not in seen]
-        seen.update(more)
-        waiting += more
-    return None
 
 
 def late_future(pieces: Iterable[Piece]) -> Iterator[str]:

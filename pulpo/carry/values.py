@@ -17,6 +17,7 @@ from typing import Any
 __all__ = [
     "DIGEST",
     "attribute",
+    "data_of",
     "digest",
     "error_of",
     "in_memory",
@@ -183,6 +184,24 @@ def digest(value):
         return repr(one)
 
     return hashlib.sha256(told(value).encode("utf-8", "backslashreplace")).hexdigest()
+
+def data_of(one):
+    # What a small array or table holds, as plain data; None for other values and for much data.
+    package, name = type(one).__module__.partition(".")[0], type(one).__name__
+    if getattr(one, "size", None) is None or not 0 <= one.size <= 10000:
+        return None
+    if package == "numpy" and hasattr(one, "dtype"):
+        return [name, repr(one.dtype), list(one.shape), one.tolist()]
+    if package != "pandas":
+        return None
+    if name == "DataFrame":
+        columns = [one.iloc[:, place] for place in range(one.shape[1])]
+        return [name, data_of(one.columns), data_of(one.index), *map(data_of, columns)]
+    if name == "Series":
+        return [name, repr(one.dtype), repr(one.name), data_of(one.index), one.tolist()]
+    if name == "Categorical" or hasattr(one, "names"):
+        return [name, repr(one.dtype), repr(list(getattr(one, "names", ()))), one.tolist()]
+    return None
 """
 
 
@@ -198,6 +217,15 @@ def _scope() -> dict[str, Any]:
     scope: dict[str, Any] = {}
     exec(DIGEST, scope)
     return scope
+
+
+def data_of(value: object) -> list[Any] | None:
+    """Return what a small array or table holds, None for other values and for much data."""
+    try:
+        found: list[Any] | None = _scope()["data_of"](value)
+    except Exception:  # an object of that name that is something else
+        return None
+    return found
 
 
 def _is_plain(value: object, *, depth: int) -> bool:
@@ -225,6 +253,8 @@ def same(left: object, right: object, seen: frozenset[tuple[int, int]] = frozens
     for kinds, compare in _COMPARE:
         if isinstance(left, kinds):
             return bool(compare(left, right, seen))
+    if (data := data_of(left)) is not None:
+        return _same_plain(data, data_of(right), seen)
     if type(left).__module__.split(".")[0] in _FRESH or type(left).__name__ in _OPAQUE:
         return True
     if type(left).__module__ == "__main__" and attribute(left, "__dict__") is not None:

@@ -23,16 +23,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pulpo.carry.caches import stale_caches
 from pulpo.carry.closure import Closure, imported_in_blocks
 from pulpo.carry.constants import WRITE_IT
-from pulpo.carry.effects import effects, packages_told, relative_paths, submodules
+from pulpo.carry.effects import effects, packages_told, submodules
 from pulpo.carry.modules import Modules
+from pulpo.carry.older import older
+from pulpo.carry.paths import relative_paths
 from pulpo.carry.pieces import Kind, Piece, ordered
 from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets, is_secret_name
 from pulpo.carry.settings import Settings, environment, seeds, settings_of
-from pulpo.carry.state import KEPT, Kept, kept_by, late_future, other_ways, stale_caches
+from pulpo.carry.state import KEPT, Kept, kept_by, late_future, other_ways
 from pulpo.carry.text import join, rename_function, trim_import
 from pulpo.carry.values import digest
 from pulpo.errors import CarryError, SecretError
@@ -493,16 +496,18 @@ def _write(
         *done,
         *environment(closure.recorder, pieces, closure.purity, (*closure.warnings, *done)),
         *seeds(closure.recorder, pieces, closure.purity),
-        *dict.fromkeys(relative_paths(pieces, Path.cwd())),
-        *stale_caches(closure.recorder, pieces),
+        *dict.fromkeys(relative_paths(pieces, closure.purity, Path.cwd())),
+        *stale_caches(closure.recorder, pieces, beside),
         *late_future(pieces),
         *other_ways(pieces),
     )
+    held = list(older(closure.recorder, pieces, warnings))
     return Carried(
         text=text,
         identifiers={**identifiers, **imported_as},
         warnings=(
             *warnings,
+            *(one.warning for one in held),
             *_to_take_along(tops | brought, modules),
         ),
         packages=tuple(sorted(filter(modules.is_third_party, tops | brought))),
@@ -514,7 +519,7 @@ def _write(
             for name in sorted(closure.settled)
             if (found := digest(closure.recorder.namespace[name]))
         },
-        kept=kept_by(closure.recorder, pieces, beside, warnings),
+        kept=kept_by(closure.recorder, pieces, beside, warnings, [one.holder for one in held]),
         settings=settings_of(
             closure.recorder, pieces, tops | brought, packages_told(done, closure.recorder)
         ),
@@ -634,9 +639,9 @@ def _keep_versions_in_order(pieces: list[Piece]) -> None:
                 for need in piece.now:
                     users.setdefault(need, []).append(piece)
         versions.sort(key=lambda piece: piece.statement.index)
-        for older, newer in pairwise(versions):
-            newer.now[older] = None
-            for user in users.get(older, []):
+        for before, newer in pairwise(versions):
+            newer.now[before] = None
+            for user in users.get(before, []):
                 if user is not newer and newer not in user.now:
                     newer.now[user] = None
 
@@ -731,11 +736,20 @@ def _check(text: str, bound: set[str]) -> None:
         one = todo.pop()
         todo += one.get_children()
         for symbol in one.get_symbols():
-            if symbol.is_global() and symbol.is_referenced() and symbol.get_name() not in known:
+            if _is_of_module(symbol) and symbol.is_referenced() and symbol.get_name() not in known:
                 raise CarryError(
                     f"the carried text uses {symbol.get_name()!r}, which nothing in it defines. "
                     "This is a mistake of pulpo; please report it."
                 )
+
+
+def _is_of_module(symbol: symtable.Symbol) -> bool:
+    """Tell whether a symbol of an inner block is a name of the module.
+
+    Python takes every block that is called ``top``, as its module blocks are, for a module: what
+    ``def top`` binds is global and local at once there.
+    """
+    return symbol.is_declared_global() or (symbol.is_global() and not symbol.is_local())
 
 
 def _refuse_unreachable(reached: Mapping[str, str], modules: Modules) -> None:

@@ -22,6 +22,44 @@ class Case(NamedTuple):
 
 MODEL = "from pydantic import BaseModel"
 CASES = {
+    "a small array": Case(
+        [
+            "import numpy as np\nW = np.linspace(0, 1, 5)\nK = np.int64(3) * 2",
+            "def op(): return W, K",
+        ],
+        holds=("W = np.linspace(0, 1, 5)",),
+    ),
+    "an array that lines change": Case(
+        ["import numpy as np\nW = np.zeros((2, 3)) + np.nan", "W[0] = 7", "def op(): return W"],
+        holds=("W[0] = 7",),
+    ),
+    "a small table": Case(
+        [
+            "import pandas as pd\n"
+            "rates = pd.DataFrame({'to': ['EUR', 'USD'], 'rate': [1.0, None]})",
+            "rates.loc[2] = ['CHF', 3.5]",
+            "low = pd.Series({'a': 1, 'b': 2}, name='n')\nfew = low[low > 1]",
+            "def op(): return rates.to_dict('list'), few.to_dict(), few.name",
+        ],
+        holds=("rates.loc[2] = ['CHF', 3.5]",),
+    ),
+    "a name that its cell binds again": Case(
+        [
+            "path = 'data'\ntrain = path + '/train'\ntest = train + path\npath = 'out'",
+            "def op(): return path, train, test",
+        ],
+        holds=("path = 'data'\n", "path = 'out'"),
+    ),
+    "a name that its cell binds twice again": Case(
+        ["n = 1\na = n\nn = 2\nb: int = n + a\nn = 3\nc = [n, b]", "def op(): return a, b, c, n"],
+    ),
+    "a name that its cell makes something new of": Case(
+        ["n = 1\na = n\nn = n + 1\nb = n\nn = n * 5", "def op(): return a, b, n"],
+    ),
+    "a name that only another uses": Case(
+        ["n = 1\na = n + 1\nn = 'x' * 3", "def op(): return a"],
+        lacks=("'x'",),
+    ),
     "an aliased import": Case(
         ["import json as j, math as m, sys", "def op(): return j.dumps(m.floor(2.5))"],
         holds=("import json as j, math as m",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import calendar
+import csv
 import decimal
 import logging
 import socket
@@ -331,6 +333,16 @@ SET = {
         "def op():\n    import socket\n    return socket.getdefaulttimeout()",
         "socket.getdefaulttimeout() is not in the export",
     ),
+    "a size of csv by a function": (
+        "import csv\ndef setup(): csv.field_size_limit(7)\nsetup()",
+        "def op(): return csv.field_size_limit()",
+        "csv.field_size_limit() is not in the export what this session has set",
+    ),
+    "a day of the calendar by a function": (
+        "import calendar\ndef setup(): calendar.setfirstweekday(6)\nsetup()",
+        "def op(): return calendar.firstweekday()",
+        "calendar.firstweekday() is not in the export what this session has set",
+    ),
     "a filter of warnings in a block": (
         "import warnings\nif True:\n    warnings.filterwarnings('error', 'x', RuntimeWarning)",
         "def op(): return warnings.filters[0][0]",
@@ -353,6 +365,8 @@ def settings_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.root.setLevel(logging.WARNING)
     logging.getLogger("pulpo-test").setLevel(logging.NOTSET)
     socket.setdefaulttimeout(None)
+    csv.field_size_limit(131072)
+    calendar.setfirstweekday(0)
 
 
 @pytest.mark.usefixtures("settings_put_back")
@@ -361,7 +375,8 @@ def test_a_setting_is_compared_however_it_was_set(name: str) -> None:
     cell, operation, said = SET[name]
     _, told = carried_by(cell, operation)
     assert [one[: len(said)] for one in told] == [said]
-    assert "to the line that sets it, or set it inside the operation" in told[0]
+    assert "'# pulpo: carry' to the line that sets it" in told[0]
+    assert told[0].endswith(", or set it inside the operation")
 
 
 @pytest.mark.usefixtures("settings_put_back")
@@ -381,6 +396,36 @@ def test_a_setting_is_compared_however_it_was_set(name: str) -> None:
 )
 def test_a_setting_that_is_there_or_that_nobody_uses_is_not_told(cell: str, operation: str) -> None:
     assert carried_by(cell, operation)[1] == ()
+
+
+@pytest.mark.usefixtures("settings_put_back")
+def test_a_setting_that_was_set_by_another_name_is_set_in_full_to_be_carried() -> None:
+    cell = "import decimal\nctx = decimal.getcontext()\nctx.prec = 4"
+    [told] = carried_by(cell, DECIMAL)[1]
+    assert "to the line that sets it in full, decimal.getcontext().prec = …, or set it" in told
+    cell = cell.replace("ctx.prec = 4", "decimal.getcontext().prec = 4  # pulpo: carry")
+    assert carried_by(cell, DECIMAL)[1] == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.environ['PULPO_TEST_MODE'] = 'fast'  # pulpo: carry",
+        "for k in ['PULPO_TEST_MODE']: os.environ[k] = 'fast'  # pulpo: carry",
+        "def setup(): os.environ['PULPO_TEST_MODE'] = 'fast'\nsetup()  # pulpo: carry",
+    ],
+)
+def test_a_variable_that_a_carried_line_sets_is_not_told(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULPO_TEST_MODE", "")  # so that it is put back
+    monkeypatch.delenv("PULPO_TEST_MODE")
+    read = "MODE = os.environ['PULPO_TEST_MODE']"
+    operation = "def op(): return MODE + os.environ.get('PULPO_TEST_MODE', 'slow')"
+    book = Notebook(f"import os\n{line}", read, operation)
+    carried = book.carry("op")
+    assert carried.warnings == ()
+    assert run_elsewhere(carried, "op()", tmp_path) == "'fastfast'"
 
 
 def test_what_a_module_set_when_it_was_imported_is_told(
@@ -581,6 +626,19 @@ def test_other_texts_with_an_at_carry_nothing(operation: str) -> None:
 # --- Words ----------------------------------------------------------------------------------------
 
 SAID = {
+    "what has no literal": (
+        ["import random\nrng = random.Random(3)", "def op(): return rng.random()"],
+        r"computed at run time \(random.Random\) by random.Random\(…\) in cell 1. Create it inside "
+        "the operation, or in a helper that the operation calls.$",
+    ),
+    "a queue": (
+        ["import queue\nq = queue.Queue()", "def op(): return q"],
+        "by queue.Queue\\(\\) in cell 1. Create it inside the operation",
+    ),
+    "a function that its cell defines again": (
+        ["def f(): return 1\nX = f()\ndef f(): return 2", "def op(): return X"],
+        "from an older 'f', which cell 1 has changed since. Give one 'f' another name.",
+    ),
     "deleted": (
         ["x = 5", "del x", "def op(): return x"],
         r"'x' \(used by op\): it was deleted in cell 2. Define it in a cell.$",
@@ -699,9 +757,69 @@ def test_what_was_put_into_others_modules_and_classes_is_compared(
     assert [one[: len(differs)] for one in told] == ([differs] if differs else [])
 
 
+# Who changes what, and how it is called.
+KEPT = {
+    "a context variable by a function": (
+        "import contextvars\nlang = contextvars.ContextVar('lang', default='en')\n"
+        "def use(name): lang.set(name)",
+        "use('de')",
+        "lang.get()",
+        "'lang' is not in the export what is here",
+    ),
+    "an attribute of a method": (
+        "class Api:\n    def get(self): Api.get.calls += 1\n    get.calls = 0",
+        "Api().get()",
+        "Api.get.calls",
+        "'Api.get.calls' is not in the export what is here",
+    ),
+    "a new attribute of a method": (
+        "class Api:\n    def get(self): Api.get.calls = 1",
+        "Api().get()",
+        "Api",
+        "'Api.get.calls' is not in the export what is here",
+    ),
+    "an attribute of a static method": (
+        "class Api:\n    @staticmethod\n    def get(): Api.get.calls = 1",
+        "Api().get()",
+        "Api",
+        "'Api.get.calls' is not in the export what is here",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_calls_have_left_behind_is_told(name: str) -> None:
+    cell, call, used, said = KEPT[name]
+    operation = f"def op(): return {used}"
+    assert carried_by(cell, operation)[1] == ()
+    [warning] = carried_by(cell, call, operation)[1]
+    assert warning.startswith(said)
+
+
+def test_a_context_variable_that_is_told_is_told_once() -> None:
+    cell = "import contextvars\nlang = contextvars.ContextVar('lang')\nlang.set('de')"
+    [warning] = carried_by(cell, "def op(): return lang.get()")[1]
+    assert warning.startswith("cell 1 ran lang.set(…)")
+    assert carried_by(f"{cell}  # pulpo: carry", "def op(): return lang.get()")[1] == ()
+
+
 def test_a_counter_that_makes_the_defaults_of_a_class_is_told() -> None:
     counted = "@dataclass\nclass Job:\n    id: int = field(default_factory=count(1).__next__)"
     cells = ["from dataclasses import dataclass, field\nfrom itertools import count", counted]
     assert carried_by(*cells, "def op(): return Job().id")[1] == ()
     (said,) = carried_by(*cells, "Job(), Job()", "def op(): return Job().id")[1]
     assert said.startswith("'Job.__init__' is not in the export what is here")
+
+
+def test_a_part_of_an_array_is_looked_at_without_touching_the_array() -> None:
+    book = Notebook("import numpy as np\nx = np.zeros(3)\ny = x[1:]", "y[0] += 1")
+    book.run("def op(): return y")
+    with pytest.raises(CarryError):
+        carry(book.recorder, {"op": book["op"]})
+    assert book["x"].tolist() == [0.0, 1.0, 0.0]
+
+
+def test_an_array_that_is_another_there_is_told() -> None:
+    cell = "import numpy as np\nW = np.full(2, __name__ == '__main__')"
+    [told] = carried_by(cell, "def op(): return W")[1]
+    assert told.startswith("'W' is not in the export what is here")

@@ -367,3 +367,19 @@ def test_long_chains_of_definitions_need_no_recursion() -> None:
     notebook = Notebook("\n".join(cells))
     assert run_here(notebook.carry("f1499"), "f1499()") == "1499"
     assert sys.getrecursionlimit() < 1500 * 2
+
+
+@pytest.mark.parametrize("name", ["top", "lambda_", "genexpr", "listcomp", "class_", "module"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "def {}(xs): return [x for x in xs]\ndef op(): return {}([1])",
+        "def op():\n    def {}(xs):\n        n = len(xs)\n        return n\n    return {}([1])",
+        "class A:\n    def {}(self, xs): return xs\ndef op(): return A().{}(1)",
+        "class {}:\n    xs = 1\n    ys = xs\ndef op(): return {}.ys",
+        "def op():\n    n = 0\n    def {}():\n        nonlocal n\n        n = 1\n    return {}, n",
+        "def {}():\n    global n\n    n = 1\nn = 0\ndef op(): return {}, n",
+    ],
+)
+def test_what_a_function_is_called_says_nothing_of_its_names(name: str, cell: str) -> None:
+    Notebook(cell.replace("{}", name)).carry("op")

@@ -87,15 +87,41 @@ REFUSALS = {
     ),
     "a frame in memory": (
         [
-            "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2, 3]})",
+            "import pandas as pd\ndf = pd.DataFrame({'a': range(20_000)})",
             "def op(): return df.sum()",
         ],
         "cannot carry 'df' (used by op): it is a DataFrame held in memory (pandas.DataFrame, "
-        "3 rows), made by pd.DataFrame(…) in cell 1",
+        "20,000 rows), made by pd.DataFrame(…) in cell 1",
     ),
     "an array in memory": (
-        ["import numpy as np\nx = np.arange(9)", "def op(): return x"],
-        "it is data held in memory (numpy.ndarray, 9 rows)",
+        ["import numpy as np\nx = np.arange(20_000)", "def op(): return x"],
+        "it is data held in memory (numpy.ndarray, 20,000 rows)",
+    ),
+    "a small table that was read": (
+        [
+            "import io, pandas as pd\ndf = pd.read_csv(io.StringIO('a\\n1'))",
+            "def op(): return df",
+        ],
+        "(pandas.DataFrame, 1 rows), made by pd.read_csv(…) in cell 1. Load it inside",
+    ),
+    "a small table that was read and cut": (
+        [
+            "import io, pandas as pd\ndf = pd.read_csv(io.StringIO('a\\n1'))\ndf = df[df.a > 0]",
+            "def op(): return df",
+        ],
+        "(pandas.DataFrame, 1 rows), made by df[df.a > 0] in cell 1. Load it inside",
+    ),
+    "a small array that was drawn": (
+        ["import numpy as np\nx = np.random.rand(2)", "def op(): return x"],
+        "(numpy.ndarray, 2 rows), made by np.random.rand(…) in cell 1. Load it inside",
+    ),
+    "a small array that something changed": (
+        ["import numpy as np\nx = np.zeros(2)\nnp.put(x, [0], 7)", "def op(): return x"],
+        "it is not what its line in cell 1 gives: it was changed at run time",
+    ),
+    "a part of an array through which the whole was changed": (
+        ["import numpy as np\nx = np.zeros(3)\ny = x[1:]", "y[0] += 1", "def op(): return x"],
+        "it is not what its line in cell 1 gives: it was changed at run time",
     ),
     "a value computed at run time": (
         ["import time\nstart = time.time()", "def op(): return start"],
