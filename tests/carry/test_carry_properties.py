@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 
+import pytest
 from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
@@ -91,6 +92,7 @@ def outcome(notebook: Notebook) -> Carried | CarryError:
         return refusal
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(cells(), min_size=1, max_size=8), st.lists(atoms(4), min_size=1, max_size=4))
 @example(["c0 = c1", "c0 += c0", "if c0:\n    c0 = 0"], ["c0"])
