@@ -246,6 +246,25 @@ def test_a_re_run_cell_updates_every_open_panel(story: Notebook) -> None:
     assert first.flow.options == second.flow.options
 
 
+def test_groups_are_closed_and_opened_by_what_the_page_sends(story: Notebook) -> None:
+    graph = story.panel().dataflow
+
+    def send(*messages: dict[str, Any]) -> list[str]:
+        for message in messages:
+            graph._handle_custom_msg(message, [])
+        wait_for(lambda: graph._shown == graph._asked)
+        time.sleep(0.05)
+        wait_for(lambda: graph._shown == graph._asked)
+        return [node["key"] for node in graph.picture["nodes"] if node["kind"] == "group"]
+
+    source, parsing = ({"type": "toggle", "group": name} for name in ("source", "parsing"))
+    assert send(source) == ["source.*"]
+    assert send(source, parsing) == ["parsing.*"]  # quicker than the pictures
+    assert send({"type": "all", "open": False}) == ["source.*", "parsing.*"]
+    assert send({"type": "all", "open": True}) == []
+    assert send({"type": "nonsense"}, {"group": 3}, "?") == []  # type: ignore[arg-type]
+
+
 def test_a_flow_that_is_gone_gives_way_to_the_main_one(story: Notebook) -> None:
     panel = story.panel()
     panel.flow.value = "parsing_flow"

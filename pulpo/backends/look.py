@@ -175,12 +175,15 @@ def closed_in(view: View) -> list[str]:
     return [node.name for node in view.nodes if isinstance(node, Collapsed)]
 
 
-def toggled(view: View, group: str) -> list[str]:
+def toggled(view: View, group: str, closed: Iterable[str] | None = None) -> list[str]:
     """Return the groups that are closed when ``group`` is opened, if it is closed, or closed.
 
-    A large group opens one level at a time.
+    A large group opens one level at a time. ``closed`` are those that are closed by now, where the
+    view is an older one.
     """
-    closed = [node.name for node in view.nodes if isinstance(node, Collapsed)]
+    if closed is None:
+        closed = (node.name for node in view.nodes if isinstance(node, Collapsed))
+    closed = list(closed)
     if group not in closed:
         return [*(each for each in closed if not each.startswith(f"{group}.")), group]
     closed.remove(group)

@@ -163,8 +163,8 @@ class Graph {
       "change:moments": () => this.colour(),
       "change:selected": () => this.select(),
       "change:detail": () => this.tell(),
-      "change:direction": () => this.press_buttons(),
-      "change:frames": () => this.press_buttons(),
+      "change:direction": () => this.showButtons(),
+      "change:frames": () => this.showButtons(),
     };
     for (const [name, act] of Object.entries(this.handlers)) model.on(name, act);
     // In a tab that is not shown nothing has a size; it comes when the tab is chosen.
@@ -185,7 +185,7 @@ class Graph {
   draw() {
     const { svg, text, alt, nodes = [], edges = [] } = this.model.get("picture");
     const focused = this.focused?.key;
-    const had_focus = this.stage.contains(document.activeElement);
+    const hadFocus = this.stage.contains(document.activeElement);
     this.nodes = nodes;
     this.edges = edges;
     this.shown.clear();
@@ -204,7 +204,7 @@ class Graph {
     const open = nodes.some((node) => node.kind === "frame");
     this.folds[0].hidden = !open;
     this.folds[1].hidden = !folded;
-    this.press_buttons();
+    this.showButtons();
     this.colour();
     this.select();
     this.seek();
@@ -212,7 +212,7 @@ class Graph {
       if (this.touched && this.scale) this.resize();
       else this.fit(ZOOM.readable);
     }
-    if (had_focus) this.elements.get(this.focused)?.focus({ preventScroll: true });
+    if (hadFocus) this.elements.get(this.focused)?.focus({ preventScroll: true });
   }
 
   // Give every node its name, its place in the order of the arrow keys, and a sign when it folds.
@@ -246,7 +246,7 @@ class Graph {
     return words ? `${node.label}, ${words}` : node.label;
   }
 
-  press_buttons() {
+  showButtons() {
     this.turn.setAttribute("aria-pressed", String(this.model.get("direction") === "right"));
     this.framed.setAttribute("aria-pressed", String(this.model.get("frames")));
     this.framed.hidden = !this.model.get("has_frames");

@@ -14,7 +14,7 @@ import traitlets
 
 from ..backends.live import Moment, moments_of
 from ..backends.look import toggled
-from ..backends.view import View
+from ..backends.view import Group, View
 from .content import Drawn, Wanted
 
 __all__ = ["CodeView", "GraphView", "Made", "aside"]
@@ -92,11 +92,6 @@ class GraphView(anywidget.AnyWidget):
         self.observe(lambda _: self._look_up(), "selected")
         self.on_msg(lambda _widget, content, _buffers: self._on_message(content))
 
-    @property
-    def view(self) -> View | None:
-        """What is drawn."""
-        return self._view
-
     def make(self) -> Made:
         """Draw it as it is wanted now; `put` shows it."""
         with self._lock:
@@ -151,13 +146,12 @@ class GraphView(anywidget.AnyWidget):
     def _on_message(self, content: Any) -> None:
         match content:
             case {"type": "toggle", "group": str(group)} if self._view is not None:
-                self._closed = toggled(self._view, group)
+                self._closed = toggled(self._view, group, self._closed)
             case {"type": "all", "open": True}:
                 self._closed = []
             case {"type": "all", "open": False} if self._view is not None:
                 tree = (self._view.whole or self._view).top
-                groups = [child.name for child in tree.children if hasattr(child, "children")]
-                self._closed = groups
+                self._closed = [each.name for each in tree.children if isinstance(each, Group)]
             case _:
                 return
         self.redraw()
