@@ -222,13 +222,14 @@ def test_of_very_many_parameters_those_are_asked_for_that_are_needed(tabs: Any) 
         ),
         ("dt.time", "dt.time(1, 2, 3, 4)", None, datetime.time(1, 2, 3, 4)),
         ("dt.date | None", "None", "2026-05-06", datetime.date(2026, 5, 6)),
+        ("Literal[1, True]", "True", None, True),
     ],
 )
 def test_what_is_seen_in_a_field_is_what_runs(
     tabs: Any, annotation: str, default: str, typed: str | None, given: Any
 ) -> None:
     notebook = Notebook()
-    notebook.cell("import datetime as dt")
+    notebook.cell("import datetime as dt\nfrom typing import Literal")
     notebook.operation("use", f"def use(x: {annotation} = {default}) -> object:\n    return [x]")
     tab = tabs(notebook)
     row = tab.form.rows["x"]
@@ -239,7 +240,25 @@ def test_what_is_seen_in_a_field_is_what_runs(
         return
     run(tab)
     assert notebook.session.last_run is not None
-    assert notebook.session.last_run["use"] == [given]
+    (got,) = notebook.session.last_run["use"]
+    assert (type(got), got) == (type(given), given)
+
+
+def test_a_field_says_when_an_earlier_run_has_its_value(tabs: Any) -> None:
+    notebook = Notebook()
+    notebook.cell("from typing import NewType\nRaw = NewType('Raw', int)")
+    notebook.operation("source.load", "def load() -> Raw:\n    return 3")
+    notebook.operation("use.it", "def it(raw: Raw) -> int:\n    return raw + 1")
+    tab = tabs(notebook)
+    tab.flow.value = "use_flow"
+    (row,) = tab.form.rows.values()
+    assert "has to run before" in row._words.value
+    notebook.session.run("source", engine="local")
+    wait_for(lambda: "in an earlier run" in row._words.value)
+    assert tab.form.rows[row.field.name] is row
+    run(tab)
+    assert notebook.session.last_run is not None
+    assert notebook.session.last_run["use.it"] == 4
 
 
 def test_an_object_of_another_class_is_no_model(asking: Notebook, tabs: Any) -> None:

@@ -50,13 +50,16 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self.rows = {}
         # A person has to give these.
         first = sorted(fields, key=lambda field: not field.required)[:_MOST]
-        for field in [field for field in fields if field in first]:
+        names = {field.name for field in first}
+        for field in [field for field in fields if field.name in names]:
             shown = before.pop(field.name, None)
             if shown is not None and not shown.fits(field):
                 close_all(shown)
                 shown = None
-            shown = shown or Row(field, self._on_change)
-            shown.field = field
+            if shown is None:
+                shown = Row(field, self._on_change)
+            else:
+                shown.update(field)
             self.rows[field.name] = shown
         self._more.value = _rest([field for field in fields if field.name not in self.rows])
         self._more.layout.display = None if self._more.value else "none"
@@ -124,6 +127,11 @@ class Row(widgets.HBox):  # type: ignore[misc]
             field.text,
             [label for label, _ in field.choices],
         )
+
+    def update(self, field: Field) -> None:
+        """Take a field that fits: whether it is required, and its hint, may be others."""
+        self.field = field
+        self.tell(self.wrong)
 
     def parse(self) -> Any:
         """Return the value; `PulpoError` in pydantic's words when it is none."""
@@ -195,7 +203,11 @@ def _switch(field: Field) -> Any:
 
 def _choice(field: Field) -> Any:
     labels = [label for label, _ in field.choices]
-    now = next((label for label, value in field.choices if value == field.default), None)
+    default = field.default
+    same = [
+        label for label, each in field.choices if type(each) is type(default) and each == default
+    ]
+    now = next(iter(same), None)
     if now is None:  # a person has to choose
         labels.insert(0, "")
     return widgets.Dropdown(options=labels, value=now or labels[0], description=field.name)

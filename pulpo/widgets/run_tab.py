@@ -10,7 +10,6 @@ from typing import Any
 import ipywidgets as widgets
 
 from ..backends.render import escape
-from ..errors import PulpoError
 from ..run_view import RunView, moments
 from ..runs import Run, one_line
 from ..session import Session
@@ -30,7 +29,10 @@ _ANSI = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
 
 
 class RunTab(widgets.VBox):  # type: ignore[misc]
-    """Runs a flow of the session, and shows the session's newest run, whoever started it."""
+    """Runs a flow of the session, and shows the session's runs, whoever started them.
+
+    One at a time: another is shown once the one that is shown has ended.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -144,16 +146,18 @@ class RunTab(widgets.VBox):  # type: ignore[misc]
                 return
             self.start.disabled = self.resume.disabled = True
             self.status.value = message("Starting…")
-        wanted = None if resume else flow
-        aside(lambda: self._begin(wanted, values, resume=resume), "pulpo-start")
+        # What is asked for is what the page shows now, and not when the thread begins.
+        how: dict[str, Any] = {"flow": flow, "engine": _ENGINES[self.engine.value]}
+        if resume:
+            how = {"resume": True}
+        aside(lambda: self._begin(values, how), "pulpo-start")
 
-    def _begin(self, flow: str | None, values: dict[str, Any], *, resume: bool) -> None:
-        engine: Any = "prefect" if resume else _ENGINES[self.engine.value]
+    def _begin(self, values: dict[str, Any], how: dict[str, Any]) -> None:
         try:
-            self._session.start(flow, values, engine=engine, resume=resume)
+            self._session.start(parameters=values, **how)
         except Exception as error:
-            words = str(error) if isinstance(error, PulpoError) else unforeseen(error)
-            self.status.value = message(f"Not started: {words}", "bad")
+            self._was_quiet = False
+            self.status.value = message(f"Not started: {unforeseen(error)}", "bad")
             self.start.disabled = self.resume.disabled = False
 
     def _cancel(self) -> None:
