@@ -251,8 +251,9 @@ class Closure:
             return Kind.HELPER
         if isinstance(node, ast.If | ast.Try) and _holds_only_imports(node):
             return Kind.IMPORT
-        bound = [statement.bound.get(name) for name in statement.binds]
-        values = [one.kept() for one in bound if one is not None]
+        # By what its names are now: what `f = g` bound before `f = twice(f)` is not known when both
+        # stand in one cell, as they do once an export is loaded.
+        values = [self._namespace[name] for name in statement.binds if name in self._namespace]
         if any(isinstance(value, type) or _is_type_like(value) for value in values):
             return Kind.MODEL
         return Kind.HELPER if any(map(is_definition, values)) else Kind.CONSTANT
