@@ -12,11 +12,15 @@ import datetime
 import decimal
 import enum
 import hashlib
+import os
 import pathlib
 import pickle
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -36,6 +40,14 @@ _PLAIN = (
 _MOST_PICKLED = 1_000_000
 _MOST_RAW = 16_000_000
 
+#: Where results are kept in Prefect's storage; for how many seconds after their last use, and how
+#: many bytes of those that the last run did not use.
+_KEPT = "pulpo"
+_LONGEST = 30 * 24 * 3600
+_MOST_KEPT = 10 * 1024**3
+#: Folders of operations whose results this process kept, where a storage cannot list them.
+_kept_here: set[str] = set()
+
 
 class Found(NamedTuple):
     """A result that need not be made again."""
@@ -44,15 +56,12 @@ class Found(NamedTuple):
 
 
 class Reuse(Protocol):
-    """What a run asks before it calls an operation, and tells after it did."""
+    """What a run asks before it calls an operation."""
 
     notes: list[str]
 
     async def find(self, operation: str, inputs: Mapping[str, Any]) -> Found | None:
         """Return the result of an equal call, or None."""
-
-    async def keep(self, operation: str, inputs: Mapping[str, Any], value: Any) -> None:
-        """Take what a call gave, before anybody else gets it."""
 
 
 # --- Of one run, in memory ------------------------------------------------------------------------
@@ -130,9 +139,6 @@ class FromRun:
             )
         return Found(call.value)
 
-    async def keep(self, operation: str, inputs: Mapping[str, Any], value: Any) -> None:
-        """Do nothing: every run remembers its calls."""
-
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
@@ -199,35 +205,96 @@ class FromStorage:
     Parameters
     ----------
     code_of
-        Returns a digest of all that an operation is made of, by its name.
+        Returns a digest of all that an operation is made of, by its name; None where that is not
+        known.
+    renews
+        Only operations that have kept results already are kept, so that the next ``--changed``
+        compares with this run, whatever it was asked for by.
     """
 
-    def __init__(self, code_of: Callable[[str], str]) -> None:
+    def __init__(self, code_of: Callable[[str], str | None], *, renews: bool = False) -> None:
         self.notes: list[str] = []
         self._code_of = code_of
+        self._renews = renews
         self._store: ResultStore | None = None
+        self._folder: Path | None = None
         self._lock = Lock()
+        self._used: set[str] = set()
+        self._known: set[str] = set()
+        self._codes: dict[str, str | None] = {}
         #: Digests of values by their ids, with the values, whose ids stay theirs that way.
         self._digests: dict[int, tuple[Any, str]] = {}
+
+    def open(self) -> None:
+        """Look for the storage, with the settings that hold now, and for what it keeps.
+
+        Prefect is imported here, and files are looked at.
+        """
+        from prefect.filesystems import LocalFileSystem
+        from prefect.results import ResultStore, get_default_result_storage
+        from prefect.serializers import PickleSerializer
+
+        default: Any = get_default_result_storage  # its types do not know of _sync
+        storage = default(_sync=True)
+        self._store = ResultStore(
+            result_storage=storage,
+            serializer=PickleSerializer(picklelib="pickle"),
+            cache_result_in_memory=False,
+        )
+        self._known = _kept_here
+        if isinstance(storage, LocalFileSystem):
+            self._folder = Path(storage.basepath or "").expanduser().resolve() / _KEPT
+            self._known = set()
+            with suppress(OSError):  # nothing was ever kept
+                self._known = {each.name for each in self._folder.iterdir()}
+
+    def keeps(self, operation: str) -> bool:
+        """Tell whether results of an operation are kept."""
+        return not self._renews or _name_of(operation) in self._known
 
     async def find(self, operation: str, inputs: Mapping[str, Any]) -> Found | None:
         """Return the result that is stored for equal inputs and the same code."""
         return await asyncio.to_thread(self._find, operation, dict(inputs))
 
     async def keep(self, operation: str, inputs: Mapping[str, Any], value: Any) -> None:
-        """Store a result."""
+        """Store what a call gave, before anybody else gets it."""
         await asyncio.to_thread(self._keep, operation, dict(inputs), value)
+
+    def close(self) -> None:
+        """Remove what was not used for long, and the oldest of what is too much.
+
+        A storage that is no local folder has rules of its own for that.
+        """
+        if self._folder is None:
+            return
+        files = []
+        for path in self._folder.rglob("*"):
+            with suppress(OSError):  # another run removes, too
+                if path.is_file():
+                    files.append((path, path.stat()))
+        files.sort(key=lambda each: each[1].st_mtime, reverse=True)
+        long_ago, total = time.time() - _LONGEST, 0
+        for path, told in files:
+            total += told.st_size
+            is_used = path.relative_to(self._folder.parent).as_posix() in self._used
+            if (told.st_mtime < long_ago or total > _MOST_KEPT) and not is_used:
+                with suppress(OSError):
+                    path.unlink()
+        for folder in {path.parent for path, _ in files} - {self._folder}:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
     def _find(self, operation: str, inputs: dict[str, Any]) -> Found | None:
         key = self._key(operation, inputs)
-        if not key:
+        if not key or self._store is None:
             return None
         try:
-            stored = self._storage().read(key).result
+            stored = self._store.read(key).result
             digest, value = stored["digest"], stored["value"]
         except Exception:  # none is there, or its classes are not
             return None
         self._digests[id(value)] = value, digest
+        self._use(operation, key)
         return Found(value)
 
     def _keep(self, operation: str, inputs: dict[str, Any], value: Any) -> None:
@@ -235,21 +302,37 @@ class FromStorage:
         try:
             digest = _content(value)
             self._digests[id(value)] = value, digest
-            if key:
-                self._storage().write({"digest": digest, "value": value}, key)
+            if key and self._store is not None:
+                self._store.write({"digest": digest, "value": value}, key)
+                self._use(operation, key)
         except Exception as error:
             why = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             self.notes.append(f"{operation} runs each time: its result cannot be kept ({why})")
+            if key and self._folder is not None:  # what is there is not of this run
+                with suppress(OSError):
+                    (self._folder.parent / key).unlink(missing_ok=True)
+
+    def _use(self, operation: str, key: str) -> None:
+        _kept_here.add(_name_of(operation))
+        self._used.add(key)
+        if self._folder is not None:
+            with suppress(OSError):
+                os.utime(self._folder.parent / key)
 
     def _key(self, operation: str, inputs: dict[str, Any]) -> str:
-        """Return where a result is kept; empty when its inputs cannot be told."""
-        told = [operation, self._code_of(operation)]
+        """Return where a result is kept; empty when its code or inputs cannot be told."""
+        with self._lock:
+            if operation not in self._codes:
+                self._codes[operation] = self._code_of(operation)
+        told = [operation, self._codes[operation]]
+        if told[1] is None:
+            return ""
         try:
             for name, value in sorted(inputs.items()):
                 told += [name, self._digest(value)]
         except Exception:
             return ""
-        return f"pulpo/{hashlib.sha256(repr(told).encode()).hexdigest()}"
+        return f"{_KEPT}/{_name_of(operation)}/{hashlib.sha256(repr(told).encode()).hexdigest()}"
 
     def _digest(self, value: Any) -> str:
         if isinstance(value, _PLAIN):
@@ -263,16 +346,10 @@ class FromStorage:
             known_one = self._digests[id(value)] = value, _content(value)
         return known_one[1]
 
-    def _storage(self) -> ResultStore:
-        with self._lock:
-            if self._store is None:
-                from prefect.results import ResultStore
-                from prefect.serializers import PickleSerializer
 
-                self._store = ResultStore(
-                    serializer=PickleSerializer(picklelib="pickle"), cache_result_in_memory=False
-                )
-            return self._store
+def _name_of(operation: str) -> str:
+    """Return the name of an operation's folder, on any file system."""
+    return f"{operation[:60]}-{hashlib.sha256(operation.encode()).hexdigest()[:8]}"
 
 
 def _content(value: Any) -> str:

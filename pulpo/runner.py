@@ -106,6 +106,7 @@ async def run_flow(
     server: PrivateServer | None = None,
     engine: Engine = "prefect",
     reuse: Reuse | None = None,
+    storage: FromStorage | None = None,
 ) -> Run:
     """Run ``flow`` on the running event loop and return what came of it.
 
@@ -131,7 +132,9 @@ async def run_flow(
     engine
         ``"local"`` runs the plan without Prefect, which needs neither ``modules`` nor a server.
     reuse
-        Where results are taken from, and kept, so that operations need not run.
+        Where results are taken from, so that operations need not run.
+    storage
+        Where results are kept; that of ``reuse``, or one that renews what it has.
 
     Raises
     ------
@@ -142,8 +145,8 @@ async def run_flow(
     RunInterrupted
         When the run was cancelled; it carries the run.
     """
-    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
-    job.set_engine(engine)
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    job.set_engine(engine, reuse, storage)
     with job.under_way(on_change):
         return await job.drive(on_change)
 
@@ -160,14 +163,15 @@ def run_flow_blocking(
     server: PrivateServer | None = None,
     engine: Engine = "prefect",
     reuse: Reuse | None = None,
+    storage: FromStorage | None = None,
 ) -> Run:
     """Do the same as `run_flow`, from code that cannot await.
 
     Where a loop runs already, as in a notebook, the flow runs on another one in a thread of its
     own; ``on_change`` is called in this thread all the same.
     """
-    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
-    job.set_engine(engine)
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    job.set_engine(engine, reuse, storage)
     with job.under_way(on_change):
         try:
             asyncio.get_running_loop()
@@ -191,6 +195,7 @@ def start_flow(
     server: PrivateServer | None = None,
     engine: Engine = "prefect",
     reuse: Reuse | None = None,
+    storage: FromStorage | None = None,
 ) -> Run:
     """Do the same as `run_flow` in a thread with a loop of its own, and return the run at once.
 
@@ -202,8 +207,8 @@ def start_flow(
     UnknownNameError, BlockedFlowError, UsageError, MissingInputError, RunError
         Before anything starts; parameters are converted here already.
     """
-    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server, reuse)
-    job.set_engine(engine)
+    job = _Job(orchestration, flow, functions, namespace, parameters, modules, server)
+    job.set_engine(engine, reuse, storage)
     check_values(job.definition, functions, namespace, parameters)
 
     async def main() -> None:
@@ -280,7 +285,6 @@ class _Job:
         parameters: Mapping[str, Any],
         modules: Mapping[str, str],
         server: PrivateServer | None,
-        reuse: Reuse | None = None,
     ) -> None:
         self.definition = _definition(orchestration, flow)
         check_names(orchestration, self.definition, parameters)
@@ -293,7 +297,6 @@ class _Job:
         self.options = {node.name: node.options for node in orchestration.operations}
         self.run.runner = orchestration.runner
         self.run._plan = orchestration, self.definition
-        self.run._reuse = reuse
         self.run._functions = tuple(functions.values())
         self.functions = functions
         self.namespace = namespace
@@ -309,9 +312,10 @@ class _Job:
         self._reports: Reports | None = None
         self._task_runner: object = None
 
-    def set_engine(self, engine: Engine) -> None:
-        """Say what runs it."""
+    def set_engine(self, engine: Engine, reuse: Reuse | None, storage: FromStorage | None) -> None:
+        """Say what runs it, where results come from, and where they are kept."""
         self.engine = engine
+        self.run._reuse, self.run._storage = reuse, storage
         if engine == "local":
             self.run.runner = "local"
 
@@ -402,6 +406,9 @@ class _Job:
         annotations = inspect.get_annotations(flow.fn)
         given = without_usual_none(self.definition, self.parameters)
         values = convert(self.definition, annotations, given, loaded.helpers.Ref)
+        storage = self.run._storage
+        if storage is not None:
+            await _aside(storage.open)
         url = await self._server_url()
         await _aside(lambda: turn_to(url))
         with (
@@ -415,6 +422,8 @@ class _Job:
             _watch(loaded, self.run, folder, self._read_reports)
             vars(flow)["__wrapped__"] = flow.fn = _AtHome(flow.fn, self._flow_began)
             await self._to_its_end(flow(**values))
+        if storage is not None:
+            await _aside(storage.close)
 
     async def _run_locally(self) -> None:
         from .local_runs import run_locally
@@ -575,9 +584,8 @@ class _Job:
 
     def _results_folder(self) -> Path | None:
         # Prefect writes the exception of a failed flow into its home, whatever it is told. With a
-        # private server that is of no use; `--cache` and `--changed` ask for results that stay.
+        # private server that is of no use; `--cache` asks for results that stay.
         caches = any(self.options[name].cache for name in self.run.operations)
-        caches = caches or isinstance(self.run._reuse, FromStorage)
         home = self.server.home if self._private and not caches else None
         return home / "results" if home else None
 
@@ -879,8 +887,8 @@ def _noted(
                 operation.call = call_ended
                 if not kept:
                     note("done" if found is None else "cached")
-            if run._reuse and found is None:
-                await run._reuse.keep(operation.name, inputs, value)
+            if found is None and run._storage and run._storage.keeps(operation.name):
+                await run._storage.keep(operation.name, inputs, value)
         return value
 
     async def called(inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

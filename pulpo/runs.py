@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import errors
 from .errors import MissingProgramError, PulpoError, RunError, UnknownNameError, did_you_mean
-from .reuse import Call, Calls, Reuse
+from .reuse import Call, Calls, FromStorage, Reuse
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -185,6 +185,7 @@ class Run:
         self._result: Any = _NOTHING
         self._functions: tuple[Callable[..., Any], ...] = ()
         self._reuse: Reuse | None = None
+        self._storage: FromStorage | None = None
         #: What operations gave that is not what their annotations say.
         self.misfits: dict[str, str] = {}
         self._has_to_end = False

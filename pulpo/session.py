@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         Report,
         SourceView,
     )
-    from .reuse import Call, FromRun, Reuse
+    from .reuse import Call, FromRun, FromStorage, Reuse
     from .runs import Run
 
 __all__ = ["ENGINES", "RUNNERS", "Part", "Session", "current"]
@@ -770,23 +770,40 @@ class Session:
         if engine == "local":
             cached, notes = [], (*notes, *_not_local(plan, chosen))
         for name in [name for name in cached if name in chosen.covers]:
-            functions.codes[name], note = self._code_of(name)
+            code, note = self._code_of(name)
+            functions.add(name, code)
             notes += note
-        reuse = self._reused(then, plan) if then else None
+        reuse: Reuse | None = self._reused(then, plan) if then else None
         drawn = functools.partial(draw, plan, flow=chosen, links=self.links(plan))
         self._runs += 1
         number = self._runs
         recorder, recorded = self.recorder, len(self.recorder.statements)
         begun = time.monotonic()
 
-        def code_then(name: str) -> str:
+        def carried_then(name: str) -> Carried | None:
+            """Return the code as the run has it, None where a cell may have changed it since."""
             if self.registry.get(name) is not declared[name] or self.recorder is not recorder:
-                return os.urandom(16).hex()
-            since = recorder.statements[recorded:]
+                return None
+            since = {each for one in recorder.statements[recorded:] for each in one.binds}
             try:
-                return self._live_code_of(name, {each for one in since for each in one.binds})
-            except RuntimeError:  # a cell that runs meanwhile changed what is looked at
-                return os.urandom(16).hex()
+                carried = self._carried_alone(name)
+            except (CarryError, RuntimeError):  # a cell that runs meanwhile changes what is read
+                return None
+            return carried if since.isdisjoint(_words(carried)) else None
+
+        def code_then(name: str) -> str:
+            carried = carried_then(name)
+            return self._live_code_of(carried) if carried else os.urandom(16).hex()
+
+        def kept_code_of(name: str) -> str | None:
+            carried = carried_then(name)
+            return self._digest_of(carried) if carried else None
+
+        storage = None
+        if changed:
+            reuse = storage = FromStorage(functions.known_code)
+        elif engine == "prefect" and plan.runner == "async":
+            storage = FromStorage(kept_code_of, renews=True)
 
         def has_changed(run: Run) -> None:
             self.last_run = run
@@ -815,7 +832,8 @@ class Session:
             parameters=given,
             modules=self._modules(plan) if engine == "prefect" else {},
             on_change=has_changed,
-            reuse=FromStorage(functions.code) if changed else reuse,
+            reuse=reuse,
+            storage=storage,
             engine=engine,
         )
 
@@ -853,7 +871,7 @@ class Session:
                 last = f"the last run, of {self.last_run.flow}, was one of {self.last_run.runner!r}"
             raise UsageError(
                 f"there is nothing to resume: {last or 'nothing has run yet'}. "
-                "Run without --resume; --changed runs only what changed since the last --changed."
+                "Run without --resume; --changed runs only what changed since results were kept."
             )
         if flow or _asked(part):
             raise UsageError(
@@ -868,7 +886,7 @@ class Session:
         from .reuse import FromRun
 
         ran = then.run.operations
-        same = [name for name, code in then.codes.items() if code == self._live_code_of(name)]
+        same = [name for name, code in then.codes.items() if code == self._live_code(name)]
         called: dict[str, list[str]] = {}
         for edge in plan.edges:
             user = ran.get(edge.target)
@@ -876,36 +894,30 @@ class Session:
                 called.setdefault(edge.source, []).append(edge.target)
         return FromRun({name: ran[name].calls for name in same}, called)
 
-    def _live_code_of(self, name: str, bound_since: Iterable[str] = ()) -> str:
+    def _live_code(self, name: str) -> str:
+        try:
+            return self._live_code_of(self._carried_alone(name))
+        except CarryError:
+            return ""
+
+    def _live_code_of(self, carried: Carried) -> str:
         """Return `_code_of`, which is another one too when a class that it uses was made anew.
 
-        What ran before has instances of the class that was there then. It is another one each time
-        when a name that it uses is among those that were bound during the run.
+        What ran before has instances of the class that was there then.
         """
         import hashlib
 
-        try:
-            carried = self._carried_alone(name)
-        except CarryError:
-            return os.urandom(16).hex()
-        names = sorted({name for name in re.findall(r"\w+", carried.text) if name.isidentifier()})
-        if not {*names}.isdisjoint(bound_since):
-            return os.urandom(16).hex()
-        live = [(each, self.namespace.get(each)) for each in names]
+        live = [(each, self.namespace.get(each)) for each in sorted(_words(carried))]
         classes = [(each, id(value)) for each, value in live if isinstance(value, type)]
         return hashlib.sha256(f"{self._digest_of(carried)}{classes}".encode()).hexdigest()
 
-    def _code_of(self, name: str) -> tuple[str, tuple[str, ...]]:
-        """Return a digest of all code and values that an operation uses, and notes.
-
-        Where that cannot be told it is another one each time, so that nothing is taken from a
-        cache.
-        """
+    def _code_of(self, name: str) -> tuple[str | None, tuple[str, ...]]:
+        """Return a digest of all code and values that an operation uses, or None and a note."""
         try:
             return self._digest_of(self._carried_alone(name)), ()
         except CarryError as error:
             note = f"{name} was not looked up in the cache, as what it uses is not known: {error}"
-            return os.urandom(16).hex(), (note,)
+            return None, (note,)
 
     def _carried_alone(self, name: str) -> Carried:
         from .carry import carry
@@ -1460,11 +1472,24 @@ class _Functions(dict[str, Callable[..., Any]]):
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
         super().__init__(functions)
-        self.codes: dict[str, str] = {}
+        self._codes: dict[str, str | None] = {}
+
+    def add(self, name: str, code: str | None) -> None:
+        """Note the digest; None where it cannot be told."""
+        self._codes[name] = code
+
+    def known_code(self, name: str) -> str | None:
+        """Return the digest."""
+        return self._codes[name]
 
     def code(self, name: str) -> str:
-        """Return the digest; see ``code_of`` in `pulpo.backends.prefect_runtime`."""
-        return self.codes[name]
+        """Return the digest, or what is no other; see `pulpo.backends.prefect_runtime`."""
+        return self._codes[name] or os.urandom(16).hex()
+
+
+def _words(carried: Carried) -> set[str]:
+    """Return all that may be a name in a text."""
+    return {name for name in re.findall(r"\w+", carried.text) if name.isidentifier()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1478,6 +1503,7 @@ class _Job:
     on_change: Callable[[Run], None]
     engine: Engine
     reuse: Reuse | None
+    storage: FromStorage | None
 
     def positional(self) -> tuple[Any, ...]:
         return self.plan, self.flow, self.functions, self.namespace, self.parameters
@@ -1487,6 +1513,7 @@ class _Job:
             "modules": self.modules,
             "on_change": self.on_change,
             "reuse": self.reuse,
+            "storage": self.storage,
             "engine": self.engine,
         }
 

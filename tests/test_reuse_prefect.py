@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -130,6 +132,118 @@ def test_what_cannot_be_kept_runs_each_time_and_is_said(book: Notebook) -> None:
     assert called == ["clean", "score"]
     assert "load.clean runs each time: its result cannot be kept (" in str(done)
     assert "lambda" in str(done)
+
+
+def kept_in(folder: Path) -> dict[str, list[Path]]:
+    """Return the files that are kept, by operation."""
+    found = {each.name.rpartition("-")[0]: sorted(each.iterdir()) for each in folder.iterdir()}
+    assert all(files for files in found.values())
+    return found
+
+
+def outside(book: Notebook, value: int) -> None:
+    """Have an operation read what no run can see."""
+    Path(book.namespace["where"]).write_text(str(value), "utf-8")
+
+
+@pytest.fixture
+def reading(book: Notebook, tmp_path: Path) -> Notebook:
+    book.cell(f"where = {str(tmp_path / 'outside.txt')!r}")
+    outside(book, 1)
+    book.operation(
+        "load.fetch",
+        "def fetch(n: int = 3) -> Raw:\n    return Raw({'xs': [int(open(where).read())]})",
+    )
+    return book
+
+
+def test_a_plain_run_renews_what_is_kept_so_that_changed_compares_with_it(
+    reading: Notebook, tmp_path: Path
+) -> None:
+    assert ran(reading, changed=True)[1]["score"] == 2
+    before = kept_in(tmp_path / "pulpo")
+    outside(reading, 5)
+    assert ran(reading, changed=True)[1]["score"] == 2  # which is what a person may want
+    called, done = ran(reading)
+    assert (called, done["score"], done.all_notes()) == (["fetch", "clean", "score"], 10, [])
+    after = kept_in(tmp_path / "pulpo")
+    assert {name: len(files) for name, files in after.items()} == {
+        "load.fetch": 1, "load.clean": 2, "score": 2,
+    }  # fmt: skip
+    assert after["load.fetch"] == before["load.fetch"]
+    called, done = ran(reading, changed=True)
+    assert (called, done["score"]) == ([], 10)
+    # Other code is kept, too: what was ever kept is, by every run.
+    reading.cell("K = 3")
+    assert ran(reading)[1]["score"] == 15
+    assert ran(reading, changed=True)[0] == []
+
+
+def test_a_resumed_run_renews_what_is_kept(reading: Notebook) -> None:
+    assert ran(reading, changed=True)[1]["score"] == 2
+    reading.operation("score", "def score(clean: Clean) -> Score:\n    raise ValueError('no')")
+    outside(reading, 5)
+    assert ran(reading)[1].state == "failed"
+    reading.operation("score", "def score(clean: Clean) -> Score:\n    return sum(clean['xs'])")
+    called, done = ran(reading, resume=True)
+    assert (called, done["score"]) == (["score"], 10)
+    assert ran(reading, changed=True)[0] == []
+
+
+def test_a_plain_run_keeps_nothing_where_nothing_is_kept(book: Notebook, tmp_path: Path) -> None:
+    assert ran(book)[0] == ["fetch", "clean", "score"]
+    assert not (tmp_path / "pulpo").exists()
+    assert ran(book, changed=True, flow="load_flow")[0] == ["fetch", "clean"]
+    assert ran(book)[0] == ["fetch", "clean", "score"]
+    assert set(kept_in(tmp_path / "pulpo")) == {"load.fetch", "load.clean"}
+
+
+def test_what_a_plain_run_cannot_renew_is_kept_no_more(reading: Notebook, tmp_path: Path) -> None:
+    assert ran(reading, changed=True)[1]["score"] == 2
+    reading.cell("class Odd(dict):\n    def __reduce__(self): raise TypeError('never')")
+    reading.operation(
+        "load.fetch",
+        "def fetch(n: int = 3) -> Raw:\n    x = int(open(where).read())\n"
+        "    return Raw(Odd(xs=[x]) if x == 5 else {'xs': [x]})",
+    )
+    assert ran(reading, changed=True)[0] == ["fetch"]
+    outside(reading, 5)
+    assert ran(reading)[1]["score"] == 10
+    called, done = ran(reading, changed=True)
+    assert (called, done["score"]) == (["fetch", "clean"], 10)
+
+
+def test_what_nobody_used_for_long_and_what_is_too_much_is_removed(
+    book: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_with(n: int, day: int) -> None:
+        ran(book, changed=True, parameters={"n": n})
+        for files in kept_in(folder).values():
+            for file in files:
+                if file not in seen:
+                    os.utime(file, (time.time() - day * 24 * 3600,) * 2)
+                    seen.add(file)
+
+    folder, seen = tmp_path / "pulpo", set[Path]()
+    run_with(1, 29)
+    run_with(2, 31)
+    old = folder / ("0" * 64)  # as an earlier version kept them
+    old.write_text("{}", "utf-8")
+    os.utime(old, (0, 0))
+    (tmp_path / "of-prefect").write_text("{}", "utf-8")
+    assert ran(book, changed=True, parameters={"n": 3})[0] == ["fetch", "clean", "score"]
+    assert {len(files) for files in kept_in(folder).values()} == {2}
+    assert not old.exists()
+    assert (tmp_path / "of-prefect").exists()
+    assert ran(book, changed=True, parameters={"n": 1})[0] == []
+    assert ran(book, changed=True, parameters={"n": 2})[0] == ["fetch", "clean", "score"]
+
+    monkeypatch.setattr("pulpo.reuse._MOST_KEPT", 0)
+    book.session.remove("score")
+    assert ran(book, changed=True, parameters={"n": 1})[0] == []
+    assert {name: len(files) for name, files in kept_in(folder).items()} == {
+        "load.fetch": 1, "load.clean": 1,
+    }  # fmt: skip
 
 
 def test_resume_goes_on_after_the_fix(book: Notebook) -> None:
