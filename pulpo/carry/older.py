@@ -22,6 +22,7 @@ from typing import Any
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.record import Recorder
 from pulpo.carry.state import is_told_as_older, newest
+from pulpo.carry.values import same
 
 __all__ = ["Older", "older"]
 
@@ -35,10 +36,10 @@ class Older:
 
 
 def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> Iterator[Older]:
-    """Yield what holds old classes and marks whose new ones the text uses too.
+    """Yield what holds old classes and marks that are others by now, or with new ones used too.
 
-    Where only the old ones are used nothing differs, and annotations are no use: that a model's
-    cell runs again breaks nothing by itself.
+    Where only the old ones are used, and the new ones are the same, nothing differs; and annotations
+    are no use: that a model's cell runs again breaks nothing by itself.
 
     Parameters
     ----------
@@ -51,6 +52,9 @@ def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> I
         return
     namespace = recorder.namespace
     wanted = {key: name for name, olds in names.items() for key in map(id, olds)}
+    edited = {
+        id(old) for name, olds in names.items() for old in olds if not same(old, namespace[name])
+    }
     now = {id(namespace[name]): name for name in names}
     roots = [
         (name, piece)
@@ -60,7 +64,7 @@ def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> I
         if name in namespace
     ]
     ends = {id(namespace[name]) for name, _ in roots}
-    holders: dict[str, tuple[Piece, list[str]]] = {}
+    holders: dict[str, tuple[Piece, list[int]]] = {}
     users: dict[str, str] = {}
     for piece in pieces:
         for name in names.keys() & set(piece.names.later):
@@ -77,24 +81,26 @@ def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> I
         for key in reached:
             if key in now and now[key] != name:
                 users.setdefault(now[key], name)
-        if held := list(dict.fromkeys(wanted[key] for key in reached if key in wanted)):
+        if held := [key for key in reached if key in wanted]:
             holders[name] = (piece, held)
     known = "\n".join(one for one in told if " was made with an older " in one)
     for holder, (piece, held) in holders.items():
         who = f"{holder!r} (cell {piece.statement.cell})"
-        both = [
-            name
-            for name in held
-            if name in users and f"{who} was made with an older {name!r}" not in known
+        untold = [
+            key for key in held if f"{who} was made with an older {wanted[key]!r}" not in known
         ]
-        if both:
-            now_of = recorder.by_name[both[0]][-1].cell
-            by = "its own text" if users[both[0]] == holder else repr(users[both[0]])
-            yield Older(
-                holder=holder,
-                warning=f"{who} holds an older {' and '.join(map(repr, both[:3]))}, and {by} uses "
-                f"that of cell {now_of}; in the export they are one: run {_cells(piece)} again",
-            )
+        other = list(dict.fromkeys(wanted[key] for key in untold if key in edited))
+        both = list(dict.fromkeys(wanted[key] for key in untold if wanted[key] in users))
+        if not (found := other or both):
+            continue
+        now_of = f"that of cell {recorder.by_name[found[0]][-1].cell}"
+        why = f"the export has {now_of}, which is another"
+        if not other:
+            by = "its own text" if users[found[0]] == holder else repr(users[found[0]])
+            why = f"{by} uses {now_of}; in the export they are one"
+        names_of = " and ".join(map(repr, found[:3]))
+        warning = f"{who} holds an older {names_of}, and {why}: run {_cells(piece)} again"
+        yield Older(holder=holder, warning=warning)
 
 
 def _cells(piece: Piece) -> str:

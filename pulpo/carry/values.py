@@ -248,7 +248,7 @@ def same(left: object, right: object, seen: frozenset[tuple[int, int]] = frozens
     if pair in seen:
         return True
     seen |= {pair}
-    if type(left) is not type(right) and not _same_class(type(left), type(right)):
+    if type(left) is not type(right) and not _same_class(type(left), type(right), seen):
         return False
     for kinds, compare in _COMPARE:
         if isinstance(left, kinds):
@@ -336,14 +336,11 @@ def _same_partial(left: Any, right: Any, seen: _Seen) -> bool:
     )
 
 
-def _same_class_value(left: Any, right: Any, seen: _Seen) -> bool:
-    return _same_class(left, right)
-
-
-def _same_class(left: type, right: type) -> bool:
+def _same_class(left: type, right: type, seen: _Seen) -> bool:
     """Tell whether two classes were made by the same text, run twice."""
     if left is right:
         return True
+    seen |= {(id(left), id(right))}
     if (left.__qualname__, left.__name__) != (right.__qualname__, right.__name__):
         return False
     if [one.__qualname__ for one in left.__mro__] != [one.__qualname__ for one in right.__mro__]:
@@ -358,7 +355,35 @@ def _same_class(left: type, right: type) -> bool:
     one, other = _methods(left), _methods(right)
     if one.keys() != other.keys() or not all(same_code(one[n], other[n]) for n in one):
         return False
-    return _plain_attributes(left) == _plain_attributes(right)
+    if _plain_attributes(left) != _plain_attributes(right):
+        return False
+    return same(_fields_told(left), _fields_told(right), seen)
+
+
+#: Where pydantic, dataclasses, attrs and NamedTuple keep what they know of a class's fields: their
+#: defaults and constraints are no attributes of the class.
+_FIELDS = (
+    "__pydantic_fields__",
+    "__private_attributes__",
+    "model_config",
+    "__dataclass_fields__",
+    "__attrs_attrs__",
+    "_field_defaults",
+)
+# Types are compared as annotations.
+_NOT_TOLD = frozenset(["annotation", "type", "name"])
+
+
+def _fields_told(kind: type) -> list[object]:
+    found: list[object] = []
+    for where in _FIELDS:
+        fields = vars(kind).get(where) or {}
+        values = list(fields.items() if isinstance(fields, dict) else enumerate(fields))
+        for name, value in values:
+            parts = [n for n in _slots(type(value)) if n[0] != "_" and n not in _NOT_TOLD]
+            told = {part: attribute(value, part) for part in parts}
+            found.append((name, told if parts else value))
+    return found
 
 
 def _plain_attributes(kind: type) -> list[tuple[str, str]]:
@@ -433,7 +458,7 @@ _COMPARE: list[tuple[Any, Any]] = [
     ((dict, types.MappingProxyType), _same_mapping),
     (types.FunctionType, _same_function),
     (functools.partial, _same_partial),
-    (type, _same_class_value),
+    (type, _same_class),
     ((types.GenericAlias, types.UnionType), _same_hint),
     # Their classes have no public names.
     ((type(typing.Literal[1]), type(typing.Annotated[int, 1])), _same_hint),
