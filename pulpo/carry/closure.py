@@ -399,6 +399,8 @@ class Closure:
         if set(here.binds) & {*newest_names.now, *newest_names.later}:
             return True
         if isinstance(here.node, ast.Assign) and isinstance(here.node.value, ast.Name):
+            if not here.bound:  # its cell bound it again: `g = f; f = h; g = wrap(g)`
+                return True
             kept = [bound.kept() for bound in here.bound.values()]
             old = prior.bound.get(name)
             return old is not None and any(one is not None and old.holds(one) for one in kept)

@@ -99,6 +99,7 @@ def outcome(notebook: Notebook) -> Carried | CarryError:
 @example(["K0.a = 0", "class K0:\n    a = f1()", "def f0(x=5): return (x, 7)"], ["K0.a"])
 @example(["K0.a = f1()", "def f0(x=5): return (x, 7)"], ["K0.a"])
 @example(["f0 = f3", "f0 = twice(f0)"], ["f0()"])
+@example(["f1 = f0", "f3 = twice(f3)"], ["f1()", "f3()"])
 def test_a_session_is_refused_or_gives_elsewhere_what_it_gives_here(
     sources: list[str], results: list[str]
 ) -> None:
