@@ -1454,6 +1454,7 @@ class Session:
                 "modules": carried.modules,
                 "digests": carried.digests,
                 "kept": carried.kept,
+                "shared": carried.shared,
                 "settings": carried.settings,
                 "twice": carried.twice,
             },

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pulpo.carry.frozen import shared_with
 from pulpo.carry.names import root_name
 from pulpo.carry.purity import Purity, Verdict, call_text
 from pulpo.carry.record import Recorder, Statement
@@ -312,8 +313,10 @@ class Constants:
     ) -> Outcome:
         cells = ", ".join(dict.fromkeys(str(one.cell) for one in later))
         text = literal(value)
-        # A line that binds several names is not rewritten for the sake of one.
-        if text is None or len(statement.binds) > 1:
+        # A line that binds several names is not rewritten for the sake of one; and of what has a
+        # list in two places a literal would make two lists.
+        several = len(statement.binds) > 1
+        if text is None or several or shared_with(name, self._recorder.by_name, self._namespace):
             return Outcome(also=tuple(later))
         comments = []
         for line in statement.text.split("\n"):

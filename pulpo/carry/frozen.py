@@ -18,7 +18,7 @@ from pulpo.carry.record import Bound, Recorder, Statement
 from pulpo.carry.secrets import is_secret_name
 from pulpo.carry.values import literal, same, type_name
 
-__all__ = ["Frozen"]
+__all__ = ["Frozen", "shared_with"]
 
 _TYPED_IN = re.compile(r"\b(?:getpass|environ|getenv|input|keyring)\b")
 _LONGEST = 10_000  # characters
@@ -50,7 +50,7 @@ class Frozen:
         if name not in self._recorder.namespace or self._is_private(name):
             return None
         value = self._recorder.namespace[name]
-        if _unlike(value) or self._sharing(name, value, self._recorder.by_name):
+        if _unlike(value) or shared_with(name, self._recorder.by_name, self._recorder.namespace):
             return None
         return literal(value, limit=_LONGEST) or _expression(value)
 
@@ -63,19 +63,9 @@ class Frozen:
             The names that are carried, each with those that its text reads as it runs.
         """
         for name in self._made:
-            value = self._recorder.namespace[name]
             apart = [one for one, reads in piece_names.items() if name not in reads]
-            if other := self._sharing(name, value, apart):
+            if other := shared_with(name, apart, self._recorder.namespace):
                 yield name, other
-
-    def _sharing(self, name: str, value: object, names: Iterable[str]) -> str:
-        """Return another name that holds a container of this value, which would be two there."""
-        own = {id(one) for one in _containers(value)}
-        for other in names if own else ():
-            held = self._recorder.namespace.get(other)
-            if other != name and any(id(one) in own for one in _containers(held)):
-                return other
-        return ""
 
     def _is_private(self, name: str) -> bool:
         history = self._recorder.by_name.get(name, [])
@@ -117,6 +107,21 @@ class Frozen:
         )
         self._made[name] = made
         return made
+
+
+def shared_with(name: str, names: Iterable[str], namespace: Mapping[str, Any]) -> str:
+    """Return another name that holds a container of what ``name`` holds; a literal makes two.
+
+    It is the name itself when its value has one container in two places.
+    """
+    own = [id(one) for one in _containers(namespace[name])]
+    if len(own) != len(set(own)):
+        return name
+    for other in names if own else ():
+        held = namespace.get(other)
+        if other != name and any(id(one) in own for one in _containers(held)):
+            return other
+    return ""
 
 
 def _parts(value: object) -> Iterator[object]:

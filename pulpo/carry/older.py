@@ -38,7 +38,7 @@ class Older:
 def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> Iterator[Older]:
     """Yield what holds old classes and marks that are others by now, or with new ones used too.
 
-    Where only the old ones are used, and the new ones are the same, nothing differs; and annotations
+    Where only the old ones are used, and the new ones are the same, nothing differs; annotations
     are no use: that a model's cell runs again breaks nothing by itself.
 
     Parameters

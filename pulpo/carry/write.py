@@ -35,6 +35,7 @@ from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets, is_secret_name
 from pulpo.carry.settings import Settings, environment, seeds, settings_of
+from pulpo.carry.sharing import SHARED, Shared, shared_by
 from pulpo.carry.state import KEPT, Kept, kept_by, late_future, other_ways
 from pulpo.carry.text import join, rename_function, trim_import
 from pulpo.carry.values import digest
@@ -69,6 +70,8 @@ class Carried:
         What constants with plain data are here, by name; see `verify`.
     kept
         What names hold here, by name; see `verify`.
+    shared
+        Which names lead to one object here; see `verify`.
     settings
         What settings of the process are here; see `verify`.
     twice
@@ -84,6 +87,7 @@ class Carried:
     beside: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
+    shared: Shared | None = None
     settings: Settings | None = None
     twice: bool = False
 
@@ -184,6 +188,7 @@ def verify(
     modules: Iterable[str] = (),
     digests: Mapping[str, str] = types.MappingProxyType({}),
     kept: Mapping[str, Kept] = types.MappingProxyType({}),
+    shared: Shared | None = None,
     settings: Settings | None = None,
     twice: bool = False,
     timeout: float = 120,
@@ -202,6 +207,8 @@ def verify(
         What constants have to be then, as `Carried.digests`.
     kept
         What names hold here, as `Carried.kept`.
+    shared
+        What names share here, as `Carried.shared`.
     settings
         What settings of the process are here, as `Carried.settings`.
     twice
@@ -222,6 +229,8 @@ def verify(
     modules = tuple(modules)
     code = "".join(f"\noperations.{module}" for module in modules)
     code += _TELL.format(digests=dict(digests), kept=list(kept))
+    if shared is not None:
+        code += SHARED + _TELL_SHARED.format(names=list(shared.cells))
     if settings is not None and settings.changed:
         imports = "".join(
             f"with suppress(ImportError): import {name}\n" for name in settings.imports
@@ -234,6 +243,8 @@ def verify(
     others = sorted({name for one in said for name in one["other"]})
     differing = {name: found for name in kept if (found := _differing(kept[name], name, said))}
     of_process = () if settings is None else settings.warnings(said[0].get("settings", {}))
+    if shared is not None and "shared" in said[0]:
+        of_process = (*of_process, *shared.warnings(said[0]["shared"]))
     if not others and not differing:
         return tuple(of_process)
     if not twice:  # say why
@@ -398,6 +409,14 @@ other = {{name: there[name] for name, here in {digests!r}.items() if there[name]
 answer = {{"other": other, "kept": {{name: kept_there(name) for name in {kept!r}}}}}
 say(answer)
 """
+_TELL_SHARED = """
+try:
+    values = {{name: getattr(operations, name) for name in {names!r} if hasattr(operations, name)}}
+    answer["shared"] = shared(values, "operations")
+    say(answer)
+except Exception:  # an object that does not like to be looked at
+    pass
+"""
 
 
 def _said(status: int, answer: str, errors: str, modules: Iterable[str]) -> Any:
@@ -520,6 +539,7 @@ def _write(
             if (found := digest(closure.recorder.namespace[name]))
         },
         kept=kept_by(closure.recorder, pieces, beside, warnings, [one.holder for one in held]),
+        shared=shared_by(closure.recorder, pieces, [one.holder for one in held]),
         settings=settings_of(
             closure.recorder, pieces, tops | brought, packages_told(done, closure.recorder)
         ),
