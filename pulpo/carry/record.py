@@ -7,6 +7,7 @@ import functools
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NewType
@@ -16,7 +17,7 @@ from pulpo.carry.names import Names, names_of, root_name
 from pulpo.carry.process import Started
 from pulpo.carry.text import split
 
-__all__ = ["Bound", "Recorder", "Statement"]
+__all__ = ["Bound", "Recorder", "Statement", "made_by"]
 
 # Calls on a function, class or module that change it for everybody who uses it later.
 REGISTRARS = frozenset(
@@ -36,6 +37,8 @@ REGISTRARS = frozenset(
     ]
 )
 _MISSING = object()
+#: The statements that made the classes of cells, which say what no attribute of a class does.
+made_by: weakref.WeakKeyDictionary[type, ast.stmt] = weakref.WeakKeyDictionary()
 
 
 class Bound:
@@ -248,6 +251,9 @@ class Recorder:
                 self.by_object[id(value)] = statement
             elif callable(value):
                 self.by_object.setdefault(id(value), statement)
+            if isinstance(value, type) and value.__module__ == self.namespace.get("__name__"):
+                with suppress(TypeError):  # its metaclass compares without a hash
+                    made_by.setdefault(value, statement.node)
         node = statement.node
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             for name in _roots([node.value]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pulpo.carry import carry, verify
+from pulpo.errors import CarryError
 
 from .notebook import Notebook
 
@@ -195,3 +196,68 @@ def test_all_cells_that_a_registry_was_made_in_are_to_run_again() -> None:
     book.run("def op(): return KINDS.get(A)")
     [warning] = carry(book.recorder, {"op": book["op"]}).warnings
     assert warning.endswith("run cells 2 and 3 again")
+
+
+_LIBRARIES = (
+    "import re\nfrom dataclasses import dataclass, field\nfrom functools import partialmethod\n"
+    "from typing import NamedTuple\nfrom pydantic import BaseModel, Field, PrivateAttr\n"
+    "from pydantic import field_validator\nimport attrs\n"
+)
+# A class and how it was edited; what no annotation, plain attribute or body of a method shows.
+EDITS = {
+    "a default of a method": "class M:\n    def __init__(self, k={}): self.k = k",
+    "a keyword's default": "class M:\n    def f(self, *, k={}): return k",
+    "a pattern": "class M:\n    k = re.compile('{}')",
+    "a class inside": "class M:\n    class In:\n        k = {}",
+    "a bound method": "class M:\n    def f(self, k): return k\n    g = partialmethod(f, {})",
+    "a factory": "@dataclass\nclass M:\n    k: list = field(default_factory=lambda: [{}])",
+    "what is in its repr": "@dataclass\nclass M:\n    k: int = field(default=1, repr=bool({} - 1))",
+    "a default of a tuple": "class M(NamedTuple):\n    k: int = {}",
+    "a default of attrs": "@attrs.define\nclass M:\n    k: int = {}",
+    "a default of pydantic": "class M(BaseModel):\n    k: int = {}",
+    "a constraint": "class M(BaseModel):\n    k: int = Field(5, ge={})",
+    "a factory of pydantic": "class M(BaseModel):\n"
+    "    k: list = Field(default_factory=lambda: [{}])",
+    "settings": "class M(BaseModel):\n    model_config = {{'frozen': bool({} - 1)}}",
+    "a private attribute": "class M(BaseModel):\n    _k: int = PrivateAttr({})",
+    "a global default": "K = {}\nclass M:\n    def f(self, k=K): return k",
+    "a global default of pydantic": "K = {}\nclass M(BaseModel):\n    k: int = K",
+    "a global constraint": "K = {}\nclass M(BaseModel):\n    k: int = Field(5, ge=K)",
+    "a global factory": "K = {}\n@dataclass\nclass M:\n    k: list = field(default_factory=list)\n"
+    "    n: int = field(default=1, metadata={{'k': K}})",
+}
+HOLDERS = {
+    "a class": "class S(M): pass\ndef op(): return S",
+    "a default": "def h(c=M): return c\ndef op(): return h()",
+    "a field": "class R(BaseModel, arbitrary_types_allowed=True):\n    m: list[M] = []\n"
+    "def op(): return R()",
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_is_seen_by_what_holds_the_class_of_before(edit: str, holder: str) -> None:
+    text = EDITS[edit]
+    book = Notebook(_LIBRARIES, text.format(1), HOLDERS[holder])
+    assert carry(book.recorder, {"op": book["op"]}).warnings == ()
+    book.run(text.format(1))
+    assert carry(book.recorder, {"op": book["op"]}).warnings == ()
+    book.run(text.format(2))
+    warnings = carry(book.recorder, {"op": book["op"]}).warnings
+    assert any("an older 'M'" in one and "un cell 3 again" in one for one in warnings), warnings
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_is_seen_by_a_table_of_before(edit: str) -> None:
+    book = Notebook(_LIBRARIES, EDITS[edit].format(1), "KINDS = {'m': M}")
+    book.run("def op(): return KINDS['m']")
+    book.run(EDITS[edit].format(2))
+    with pytest.raises(CarryError, match=r"'KINDS' .* from an older 'M'.* Run cell 3 again"):
+        carry(book.recorder, {"op": book["op"]})
+
+
+def test_a_docstring_of_a_class_is_no_edit() -> None:
+    cell = "class M:\n    '''{}'''\n    def f(self): return 1"
+    book = Notebook(cell.format(1), "KINDS = {'m': M}\ndef op(): return KINDS['m']")
+    book.run(cell.format(2))
+    assert carry(book.recorder, {"op": book["op"]}).warnings == ()
