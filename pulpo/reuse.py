@@ -228,8 +228,10 @@ class FromStorage:
     def open(self) -> None:
         """Look for the storage, with the settings that hold now, and for what it keeps.
 
-        Prefect is imported here, and files are looked at.
+        Prefect is imported here, files are looked at, and the server is asked.
         """
+        if self._renews and not self._may_keep():
+            return
         from prefect.filesystems import LocalFileSystem
         from prefect.results import ResultStore, get_default_result_storage
         from prefect.serializers import PickleSerializer
@@ -247,6 +249,13 @@ class FromStorage:
             self._known = set()
             with suppress(OSError):  # nothing was ever kept
                 self._known = {each.name for each in self._folder.iterdir()}
+
+    def _may_keep(self) -> bool:
+        """Tell, without a server, whether there may be something."""
+        from prefect.settings import get_current_settings
+
+        results = get_current_settings().results
+        return bool(_kept_here) or (Path(results.local_storage_path).expanduser() / _KEPT).exists()
 
     def keeps(self, operation: str) -> bool:
         """Tell whether results of an operation are kept."""

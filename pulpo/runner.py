@@ -62,6 +62,7 @@ from .prefect_server import KeptServer, PrivateServer, find_kept, shared, turn_t
 from .reuse import Calls, FromRun, FromStorage, Reuse
 from .run_logs import Report, Reporter, Reports, Speaker, busy_threads, kept_logs
 from .runs import OperationFailedError, OperationRun, OperationState, Run, RunInterrupted
+from .seeds import apart_from_the_users
 from .threads import Threads
 
 if TYPE_CHECKING:
@@ -406,11 +407,12 @@ class _Job:
         annotations = inspect.get_annotations(flow.fn)
         given = without_usual_none(self.definition, self.parameters)
         values = convert(self.definition, annotations, given, loaded.helpers.Ref)
-        storage = self.run._storage
-        if storage is not None:
-            await _aside(storage.open)
         url = await self._server_url()
         await _aside(lambda: turn_to(url))
+        storage = self.run._storage
+        if storage is not None:
+            with _settings(url, self._private, None):  # Prefect asks the server for it
+                await _aside(storage.open)
         with (
             self._workers_reports() as folder,
             _settings(url, self._private, self._results_folder()),
@@ -1087,7 +1089,8 @@ def _import_prefect() -> None:
         root = logging.getLogger()
         level, handlers = root.level, list(root.handlers)
         try:
-            importlib.import_module("prefect.main")
+            with apart_from_the_users():
+                importlib.import_module("prefect.main")
         finally:
             # Prefect gives the root logger a console: the kernel's is none of its business.
             root.setLevel(level)

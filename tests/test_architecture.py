@@ -77,11 +77,13 @@ TABLE = {
     "run_view": Room("runs backends"),
     "parameters": Room("models plan errors", "pydantic"),
     "threads": Room(),
+    # What Prefect imports draws random numbers.
+    "seeds": Room(),
     # Here, not in services: a run has to find the server that is kept.
     "prefect_server": Room("settings errors", "psutil"),
     "runner": Room(
-        "models plan parameters backends runs run_logs local_runs reuse threads prefect_server "
-        "errors",
+        "models plan parameters backends runs run_logs local_runs reuse seeds threads "
+        "prefect_server errors",
         "prefect anyio httpx",
     ),
     "settings": Room("errors", "pydantic pydantic_settings platformdirs"),

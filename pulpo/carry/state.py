@@ -35,6 +35,7 @@ import copyreg
 import dis
 import enum
 import functools
+import random
 import re
 import sys
 import types
@@ -80,6 +81,37 @@ def unwrapped(one):
         return one.dispatcher
     return one.fget if isinstance(one, property) else one
 
+TO_ITERATE = [[], (), "", b"", range(0), range(1 << 70), set(), {{}}, {{}}.values(), {{}}.items()]
+ITERATORS = {{type(iter(one)) for one in TO_ITERATE}}
+ITERATORS |= {{enumerate, zip, map, filter, reversed, type(reversed([]))}}
+
+def state_of(one):
+    \"\"\"Return what an object of Python or numpy has that its attributes do not show.\"\"\"
+    package, name = type(one).__module__, type(one).__name__
+    if package.startswith("numpy.random"):
+        if hasattr(one, "get_state"):
+            return one.get_state(legacy=False)
+        return getattr(getattr(one, "bit_generator", one), "state", None)
+    if package == "random":
+        return one.getstate() if hasattr(one, "getstate") else None
+    if package in ("queue", "_queue", "asyncio.queues"):
+        held = getattr(one, "queue", None) or getattr(one, "_queue", None)
+        return one.qsize() if held is None else list(held)
+    if package[0] == "_" and hasattr(one, "hexdigest") and hasattr(one, "copy"):
+        return one.copy().hexdigest()
+    if package in ("threading", "asyncio.locks") and name == "Event":
+        return one.is_set()
+    if package == "_thread" and hasattr(one, "locked"):
+        return one.locked()
+    if package == "_io" and hasattr(one, "getvalue"):
+        return None if one.closed else [one.getvalue(), one.tell()]
+    if type(one) in ITERATORS:
+        return list(one.__reduce__()[1:])
+    if isinstance(one, types.GeneratorType):
+        frame = one.gi_frame
+        return [code_of(one.gi_code), None if frame is None else frame.f_lasti]
+    return None
+
 OLDER = "of an older class "
 
 def is_older(one, home):
@@ -109,7 +141,8 @@ def told(one, home, depth=6, left=None):
         return "module " + one.__name__
     if isinstance(one, (types.BuiltinMethodType, types.MethodWrapperType)) and depth:
         owner = getattr(one, "__self__", None)  # of itertools.count(1).__next__, say
-        inside = "" if isinstance(owner, types.ModuleType) else told(owner, home, depth - 1, left)
+        shared = isinstance(owner, types.ModuleType) or owner is getattr(random, "_inst", None)
+        inside = "" if shared else told(owner, home, depth - 1, left)
         return "method " + one.__name__ + " of " + inside
     if type(one).__module__ == "itertools" and type(one).__name__ == "count":
         return repr(one)
@@ -147,6 +180,8 @@ def told(one, home, depth=6, left=None):
         inside += [kind(kind.__iter__(one)) for kind in (list, tuple) if isinstance(one, kind)]
         inside += [dict(dict.items(one))] if isinstance(one, dict) else []
         return type(one).__qualname__ + " " + told(inside, home, depth - 1, left)
+    if (state := state_of(one)) is not None:
+        return type(one).__qualname__ + " " + told(state, home, depth - 1, left)
     return type(one).__qualname__
 
 def attributes(one):
@@ -230,7 +265,8 @@ def kept(value, home):
     if not isinstance(value, types.FunctionType) and type(value).__module__ != home:
         text = told(value, home)
         mark = OLDER if OLDER in text else ""
-        return {{"": mark + digest(text), **sizes(value, home)}}
+        more = sizes(value, home) if state_of(value) is None else {{}}
+        return {{"": mark + digest(text), **more}}
     if is_older(value, home):
         return {{"": OLDER}}
     seen = []
@@ -248,7 +284,7 @@ def kept(value, home):
                 pairs = sorted((kind.__qualname__, told(f, home)) for kind, f in kinds.items())
                 found[f"{{path}}.registry" if path else "registry"] = digest(pairs)
             if not path:
-                found["()"] = code_of(one.__code__)
+                found.setdefault("()", code_of(one.__code__))  # not of what it wraps
             for name, held in defaults_of(one).items() if own else ():
                 found[f"{{path}}.{{name}}" if path else name] = digest(told(held, home))
         elif type(one).__module__ == home:
@@ -270,8 +306,11 @@ def is_part(name, part):
     part = unwrapped(part)
     if isinstance(part, types.FunctionType):
         return True
-    dunder = name.startswith("__") and name.endswith("__")
-    return not dunder and (type(part) in PARTS or is_told_by_repr(type(part)))
+    if name.startswith("__") and name.endswith("__"):
+        return False
+    if type(part) in PARTS or is_told_by_repr(type(part)):
+        return True
+    return state_of(part) is not None or data_of(part) is not None
 
 def kept_module(module):
     home, found = module.__name__, {{}}

@@ -194,14 +194,20 @@ def data_of(one):
     if getattr(one, "size", None) is None or not 0 <= one.size <= 10000:
         return None
     if package == "numpy" and hasattr(one, "dtype"):
-        return [name, repr(one.dtype), list(one.shape), one.tolist()]
+        flags = getattr(one, "flags", None)
+        how = [] if flags is None or flags.writeable else ["read-only"]
+        how += ["by columns"] if flags is not None and flags.fnc else []
+        return [name, repr(one.dtype), list(one.shape), one.tolist(), *how]
     if package != "pandas":
         return None
+    flags = getattr(one, "flags", None)
+    how = [] if getattr(flags, "allows_duplicate_labels", True) else ["no duplicates"]
+    how += [repr(one.attrs)] if getattr(one, "attrs", None) else []
     if name == "DataFrame":
         columns = [one.iloc[:, place] for place in range(one.shape[1])]
-        return [name, data_of(one.columns), data_of(one.index), *map(data_of, columns)]
+        return [name, data_of(one.columns), data_of(one.index), *map(data_of, columns), *how]
     if name == "Series":
-        return [name, repr(one.dtype), repr(one.name), data_of(one.index), one.tolist()]
+        return [name, repr(one.dtype), repr(one.name), data_of(one.index), one.tolist(), *how]
     if name == "Categorical" or hasattr(one, "names"):
         return [name, repr(one.dtype), repr(list(getattr(one, "names", ()))), one.tolist()]
     return None

@@ -6,7 +6,6 @@ import ast
 import builtins
 import functools
 import inspect
-import json
 import keyword
 import os
 import re
@@ -334,7 +333,7 @@ def _asked(
         paths = [folder, *([str(root)] if root is not None else [])]
         tries = []
         for number, seed in enumerate(seeds):
-            answer = Path(folder) / f"_pulpo_said_{number}.json"
+            answer = Path(folder) / f"_pulpo_said_{number}.txt"
             check = Path(folder) / f"_pulpo_verify_{number}.py"  # a command line holds too little
             start = _START.format(paths=paths, answer=str(answer))
             check.write_text(f"{start}{KEPT}\nimport operations{code}", encoding="utf-8")
@@ -377,14 +376,14 @@ def _asked(
 #: What runs before the text does: whatever that changes in modules, the answer goes its way.
 _START = """
 from __future__ import annotations
-import json, sys
+import sys
 from contextlib import suppress
 from typing import Any
 sys.path[:0] = {paths!r}
 
-def say(said, dumps=json.dumps, open=open):
+def say(said, repr=repr, open=open):
     with open({answer!r}, "w", encoding="utf-8") as file:
-        file.write(dumps(said))
+        file.write(repr(said))
 
 """
 #: What a fresh process says of what it has.
@@ -422,7 +421,7 @@ except Exception:  # an object that does not like to be looked at
 def _said(status: int, answer: str, errors: str, modules: Iterable[str]) -> Any:
     """Return what a fresh process said; raise when it could not import the text."""
     if answer:
-        return json.JSONDecoder().decode(answer)  # not loads, which a cell may have patched
+        return ast.literal_eval(answer)  # not JSON, which a cell may have patched
     if status == 0:
         raise CarryError(
             "the carried text ends the process that imports it.",

@@ -506,7 +506,7 @@ REGISTRIES = {
         "import asyncio\nq = asyncio.Queue()",
         "q.put_nowait(4)",
         "q",
-        ("'q._queue' is not in the export",),
+        ("'q' is not in the export",),
     ),
     "a method's dispatcher": (
         "from functools import singledispatchmethod\nclass A:\n    @singledispatchmethod\n"
