@@ -39,7 +39,7 @@ def stale_caches(
     pieces = list(pieces)
     for name, function, piece in _filled(recorder, pieces, modules):
         clear = f"{name}.cache{'_' if hasattr(function, 'cache_clear') else '.'}clear()"
-        newer = _newer(piece, recorder) if piece is not None else ""
+        newer = _newer(piece, recorder) if piece is not None else _changed(name, recorder)
         asks = [one.label for one in pieces if _asks_for_it(one, name)]
         results = list(filter(_may_change, _results(function)))
         uses = _Uses(recorder, {type(one) for one in results})
@@ -83,6 +83,11 @@ def _cached(name: str, value: object) -> Iterator[tuple[str, Any]]:
             part = part.__func__ if isinstance(part, staticmethod | classmethod) else part
             if _is_filled(part):
                 yield f"{name}.{inner}", part
+    elif type(value) in (list, tuple, dict):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)  # type: ignore[arg-type]
+        for key, part in list(parts)[:1000]:
+            if _is_filled(part):
+                yield f"{name}[{key!r}]", part
     elif _is_filled(value):
         yield name, value
 
@@ -152,6 +157,15 @@ def _asks_for_it(piece: Piece, name: str) -> bool:
         and ast.unparse(part.value) == name
         for part in ast.walk(piece.node)
     )
+
+
+def _changed(name: str, recorder: Recorder) -> str:
+    """Say where a cell changed something of the module of ``module.function``."""
+    for own, statements in recorder.touching.items():
+        value = recorder.namespace.get(own)
+        if isinstance(value, types.ModuleType) and name.startswith(f"{value.__name__}."):
+            return f"cell {statements[-1].cell} changed {own!r}"
+    return ""
 
 
 # --- What a function needs was changed ------------------------------------------------------------

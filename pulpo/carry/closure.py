@@ -18,6 +18,7 @@ from pulpo.carry.definitions import Definitions, unwrapped
 from pulpo.carry.frozen import Frozen
 from pulpo.carry.modules import Modules, is_type_checking
 from pulpo.carry.names import names_in_conditions, names_in_queries, names_of
+from pulpo.carry.outside import Outside, put_on_classes
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
@@ -56,6 +57,7 @@ _BUILTINS = frozenset(
     for name, value in vars(builtins).items()
     if getattr(value, "__module__", "") != "__main__"  # a notebook may have put it there
 ) - {"display", "get_ipython", "__IPYTHON__"}
+_ASKS_FRAMES = re.compile(r"@|\.eval\(")
 #: What finds names at run time that no text names.
 _FINDS_NAMES = frozenset(("globals", "eval", "exec"))
 _DUNDERS = frozenset(("__name__", "__doc__", "__builtins__", "__annotations__"))
@@ -97,6 +99,8 @@ class Closure:
         self.stand_ins: dict[str, str] = {}
         self.modules_used: dict[str, None] = {}
         self.tolerated: set[str] = set()
+        #: What other packages put on the classes of libraries, and texts use.
+        self.outside: list[Outside] = []
         #: The constants that are there what they are here.
         self.settled: set[str] = set()
         self.recorder = self._recorder = recorder
@@ -159,9 +163,27 @@ class Closure:
                 self.drain()
         self._asker = ""
 
+    def _add_imports_for_effect(self) -> bool:
+        """Add the imports that put on a library's classes what texts use of them."""
+        before = len(self.pieces)
+        self.outside = list(put_on_classes(piece.node for piece in self.pieces.values()))
+        packages = {one.package for one in self.outside}
+        for statement in self._recorder.statements if packages else ():
+            node = statement.node
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            named = [node.module] if isinstance(node, ast.ImportFrom) else []
+            named += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if packages.isdisjoint((one or "").partition(".")[0] for one in named):
+                continue
+            for name in statement.binds:
+                if self._recorder.by_name[name][-1] is statement and name in self._namespace:
+                    self._ask(statement, name, None)
+        return len(self.pieces) > before
+
     def drain(self) -> None:
         """Follow every name until nothing new is needed."""
-        while self._todo or self._add_subclasses():
+        while self._todo or self._add_subclasses() or self._add_imports_for_effect():
             piece = self._todo.popleft()
             # First: what a value is says more than what its line uses.
             for name in [one for one in piece.needed if one not in piece.checked]:
@@ -420,7 +442,7 @@ class Closure:
             if not (name in own and piece.kind is Kind.OPERATION):
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)
-        for name in self._asked_of_frames(piece) if "@" in piece.text else ():
+        for name in self._asked_of_frames(piece) if _ASKS_FRAMES.search(piece.text) else ():
             if name in self._recorder.by_name and name in self._namespace:
                 with self._may_be_refused():
                     self._link(piece, piece.later, self._find(name, piece, "later"), name)

@@ -316,7 +316,7 @@ class Constants:
         # A line that binds several names is not rewritten for the sake of one; and of what has a
         # list in two places a literal would make two lists.
         several = len(statement.binds) > 1
-        if text is None or several or shared_with(name, self._recorder.by_name, self._namespace):
+        if text is None or several or shared_with(name, self._apart(name), self._namespace):
             return Outcome(also=tuple(later))
         comments = []
         for line in statement.text.split("\n"):
@@ -328,6 +328,12 @@ class Constants:
             hint = f": {ast.unparse(statement.node.annotation)}"
         warning = f"{name!r} was changed in cell {cells}: the export holds its value of now"
         return Outcome(text="\n".join([*comments, f"{name}{hint} = {text}"]), warnings=(warning,))
+
+    def _apart(self, name: str) -> Iterator[str]:
+        """Yield the names that are not made from another, with which they share what it gives."""
+        for other, history in self._recorder.by_name.items():
+            if name not in self._recorder.names(history[-1]).now:
+                yield other
 
     def _changed(
         self, statement: Statement, fresh: object, later: list[Statement], where: str

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pulpo.carry.attach import OF_THE_PROCESS, package_of
 from pulpo.carry.pieces import Kind, Piece
+from pulpo.carry.process import settings
 from pulpo.carry.purity import call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.values import attribute, keeps_to_itself
@@ -17,8 +18,10 @@ __all__ = ["effects", "packages_told", "submodules"]
 
 # What changes a setting, as libraries call it.
 _SETS = re.compile(
-    r"set\w*|(?:add|register|enable|disable|install|configure|patch)(?:[A-Z_]\w*)?"
+    r"set\w*|(?:add|(?:un)?register|enable|disable|install|configure|patch)(?:[A-Z_]\w*)?"
+    r"|(?:(?:de)?activate|capture|reset)(?:[A-Z_]\w*)?"
     r"|(?:basic|dict|file)Config|rc|tzset|chdir|umask|putenv|unsetenv|field_size_limit"
+    r"|ion|ioff|signal|(?:bind)?textdomain"
 )
 # These do so to the process only; elsewhere they are what dicts and lists have.
 _CHANGES = frozenset(("update", "pop", "clear", "append", "insert", "remove", "add"))
@@ -166,8 +169,17 @@ def _puts(decorator: ast.expr, recorder: Recorder, packages: set[str], carried: 
     return isinstance(decorator, ast.Call | ast.Attribute) and history[-1].index in carried
 
 
-def _told(node: ast.stmt, recorder: Recorder, packages: set[str], names: set[str]) -> str:
-    """Return what a statement did to one of these, in a few words; nothing of its values."""
+def _told(
+    node: ast.stmt,
+    recorder: Recorder,
+    packages: set[str],
+    names: set[str],
+    inside: frozenset[str] = frozenset(),
+) -> str:
+    """Return what a statement did to one of these, in a few words; nothing of its values.
+
+    ``inside`` are the functions that it stands in.
+    """
     value = getattr(node, "value", None)
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
         magic = _magic(value)
@@ -184,6 +196,13 @@ def _told(node: ast.stmt, recorder: Recorder, packages: set[str], names: set[str
         changed = _changes_inside(value.func.id, recorder)
         if any(_package_of(one, recorder) in packages for one in changed):
             return call_text(value)
+        # Settings that are compared are told by that.
+        if any(
+            _told(part, recorder, packages - {*settings(())}, set(), inside | {value.func.id})
+            for part in _body(value.func.id, recorder)
+            if value.func.id not in inside
+        ):
+            return call_text(value)
     if isinstance(node, ast.Assign | ast.AugAssign):
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Attribute | ast.Subscript):
@@ -198,6 +217,14 @@ def _changes_inside(function: str, recorder: Recorder) -> Iterator[str]:
     for statement in recorder.by_name.get(function, [])[-1:]:
         if isinstance(statement.node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from recorder.names(statement).mutates
+
+
+def _body(function: str, recorder: Recorder) -> Iterator[ast.stmt]:
+    """Yield the lines that a call of a function of the session runs."""
+    for statement in recorder.by_name.get(function, [])[-1:]:
+        if isinstance(statement.node, ast.FunctionDef):
+            for part in statement.node.body:
+                yield from _lines(part)
 
 
 def _magic(call: ast.Call) -> str | None:

@@ -111,8 +111,15 @@ def names_in_queries(node: ast.AST) -> list[str]:
         and part.func.attr in ("query", "eval")
         for text in ast.walk(part)
         if isinstance(text, ast.Constant) and isinstance(text.value, str)
-        for name in re.findall(r"@([^\W\d]\w*)", text.value)
+        # pd.eval needs no mark: there are no columns.
+        for name in re.findall(
+            r"([^\W\d]\w*)" if _is_of_pandas(part.func) else r"@([^\W\d]\w*)", text.value
+        )
     ]
+
+
+def _is_of_pandas(function: ast.Attribute) -> bool:
+    return isinstance(function.value, ast.Name) and function.value.id in ("pd", "pandas")
 
 
 def names_in_conditions(node: ast.AST) -> list[str]:

@@ -47,6 +47,7 @@ def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> I
         Warnings that there are already: what was made with an older base is not told twice.
     """
     pieces = sorted(pieces, key=lambda piece: piece.statement.index)
+    yield from _old_subclasses(recorder, pieces)
     names = _replaced(recorder, pieces)
     if not names:
         return
@@ -101,6 +102,26 @@ def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> I
         names_of = " and ".join(map(repr, found[:3]))
         warning = f"{who} holds an older {names_of}, and {why}: run {_cells(piece)} again"
         yield Older(holder=holder, warning=warning)
+
+
+def _old_subclasses(recorder: Recorder, pieces: Iterable[Piece]) -> Iterator[Older]:
+    """Yield the classes whose ``__subclasses__()`` has one of before, where texts ask for them."""
+    pieces = list(pieces)
+    if not any("__subclasses__" in piece.text for piece in pieces):
+        return
+    namespace = recorder.namespace
+    for piece in pieces:
+        for name in piece.statement.binds if piece.kind is Kind.MODEL else ():
+            kind: Any = namespace.get(name)
+            own: list[type] = type.__subclasses__(kind) if isinstance(kind, type) else []
+            for one in own:
+                now = namespace.get(one.__name__)
+                if isinstance(now, type) and now is not one and one.__module__ == now.__module__:
+                    yield Older(
+                        holder=name,
+                        warning=f"{name}.__subclasses__() has an older {one.__name__!r} too, which "
+                        "the export does not: restart, and run the cells from the top",
+                    )
 
 
 def _cells(piece: Piece) -> str:
@@ -170,7 +191,7 @@ def _near(pieces: Iterable[Piece], names: Iterable[str]) -> list[Piece]:
     pieces = list(pieces)
     users: dict[Piece, list[Piece]] = {}
     for piece in pieces:
-        for need in (*piece.now, *piece.later, *piece.attached):
+        for need in (*piece.now, *piece.later, *piece.hints, *piece.attached):
             users.setdefault(need, []).append(piece)
     wanted = set(names)
     todo = [piece for piece in pieces if wanted.intersection(piece.statement.binds)]

@@ -164,7 +164,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 def _changes_something(piece: Piece) -> bool:
-    """Tell whether a function in a piece changes what it did not make itself."""
+    """Tell whether a function changes what it did not make, or asks which object one is."""
     todo: list[tuple[ast.AST, frozenset[str] | None]] = [(piece.node, None)]
     while todo:
         node, made = todo.pop()
@@ -191,6 +191,10 @@ def _made_by(function: _Function) -> frozenset[str]:
 
 
 def _is_changed(node: ast.AST, made: frozenset[str]) -> bool:
+    """Tell whether something is changed, or asked whether it is the very object."""
+    if isinstance(node, ast.Compare):
+        identity = any(isinstance(one, ast.Is | ast.IsNot) for one in node.ops)
+        return identity and not any(isinstance(one, ast.Constant) for one in node.comparators)
     changed: ast.AST | None = None
     if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
         changed = node.value

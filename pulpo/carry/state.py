@@ -129,7 +129,7 @@ def told(one, home, depth=6, left=None):
     one = unwrapped(one)
     if type(one) in PLAIN:
         return repr(one) if len(str(one)) <= MUCH else f"much: {{len(str(one))}}"
-    if isinstance(one, types.FunctionType):
+    if type(one) is types.FunctionType:
         kinds = getattr(one, "registry", None)  # of functools.singledispatch
         kinds = kinds if isinstance(kinds, types.MappingProxyType) else ()
         own = one.__globals__.get("__name__") == home
@@ -168,7 +168,8 @@ def told(one, home, depth=6, left=None):
             parts = [told(item, home, depth - 1, left) for item in list(one)]
         if isinstance(one, (set, frozenset)):
             parts.sort()
-        return type(one).__name__ + " " + ",".join(parts)
+        end = getattr(one, "maxlen", None)  # of a deque
+        return type(one).__name__ + ("" if end is None else str(end)) + " " + ",".join(parts)
     if (data := data_of(one)) is not None:
         return told(data, home, depth - 1, left)
     if type(one).__module__ == home:
@@ -247,7 +248,7 @@ def kept(value, home):
         }}
         for name, part in list(vars(value).items()):
             part = unwrapped(part) if type(part) in METHODS else None
-            if isinstance(part, types.FunctionType) and part.__globals__.get("__name__") == home:
+            if type(part) is types.FunctionType and part.__globals__.get("__name__") == home:
                 for inner, held in list(vars(part).items()):
                     if inner != "__wrapped__":
                         found[f"{{name}}.{{inner}}"] = digest(told(held, home))
@@ -262,7 +263,7 @@ def kept(value, home):
                 found.update(sizes(part, home, name))
         return {{**found, **registered(value, home)}}
     found = {{}}
-    if not isinstance(value, types.FunctionType) and type(value).__module__ != home:
+    if type(value) is not types.FunctionType and type(value).__module__ != home:
         text = told(value, home)
         mark = OLDER if OLDER in text else ""
         more = sizes(value, home) if state_of(value) is None else {{}}
@@ -276,7 +277,7 @@ def kept(value, home):
             return
         seen.append(one)
         own = True
-        if isinstance(one, types.FunctionType):
+        if type(one) is types.FunctionType:
             own = one.__globals__.get("__name__") == home  # a library's wrapper counts for itself
             inside = {{**vars(one), **closure_of(one)}}
             kinds = vars(one).get("registry")
@@ -293,7 +294,7 @@ def kept(value, home):
             return
         for name, held in inside.items():
             inner = path if name == "__wrapped__" else f"{{path}}.{{name}}" if path else str(name)
-            if isinstance(held, types.FunctionType) or type(held).__module__ == home:
+            if type(held) is types.FunctionType or type(held).__module__ == home:
                 look(held, inner)
             elif own:
                 found[inner] = digest(told(held, home))
@@ -304,13 +305,21 @@ def kept(value, home):
 def is_part(name, part):
     \"\"\"Tell whether it is of the user's own in a class or module, not of some machinery.\"\"\"
     part = unwrapped(part)
-    if isinstance(part, types.FunctionType):
+    if type(part) is types.FunctionType:
         return True
     if name.startswith("__") and name.endswith("__"):
         return False
     if type(part) in PARTS or is_told_by_repr(type(part)):
         return True
     return state_of(part) is not None or data_of(part) is not None
+
+def constants_of(module):
+    \"\"\"Return the public numbers and texts of a library's module.\"\"\"
+    return {{
+        name: digest(repr(value))
+        for name, value in list(vars(module).items())
+        if type(value) in (int, float, str) and name[0] != "_"
+    }}
 
 def kept_module(module):
     home, found = module.__name__, {{}}
@@ -325,7 +334,7 @@ def kept_module(module):
 
 
 _OLDER = "of an older class "
-_How = Literal["called", "seeded", "edited", "held"]
+_How = Literal["called", "seeded", "edited", "held", "imported"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,7 +349,8 @@ class Kept:
         By what the function calls it; see `KEPT`.
     how
         ``"called"`` for functions, ``"seeded"`` for a generator of numbers, ``"edited"`` for a
-        module whose file is not what was imported, else ``"held"``.
+        module whose file is not what was imported, ``"imported"`` for the numbers and texts of a
+        library's module, else ``"held"``.
     """
 
     cell: int | str
@@ -350,6 +360,8 @@ class Kept:
     def warnings(self, name: str, there: Mapping[str, str]) -> Iterator[str]:
         """Say what differs from what a fresh process has."""
         keys = dict.fromkeys((*self.digests, *there))
+        if self.how == "imported":  # a module may make some when they are asked for
+            keys = dict.fromkeys(key for key in keys if key in self.digests and key in there)
         other = [key for key in keys if self.digests.get(key) != there.get(key)]
         # Libraries make some containers when they are first asked for.
         other = [key for key in other if not _is_made_late(self.digests.get(key), there.get(key))]
@@ -389,6 +401,22 @@ class Kept:
             )
 
 
+#: What differs from process to process in these is no change of a cell.
+_OF_THE_PROCESS = frozenset(
+    [
+        "builtins",
+        "locale",
+        "multiprocessing",
+        "os",
+        "platform",
+        "random",
+        "socket",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+    ]
+)
 _NAMED = re.compile(r"'(\w+)[.']|(?:^|\bran )(\w+)\.")
 
 
@@ -433,6 +461,9 @@ def kept_by(
                 continue
             if isinstance(value, types.ModuleType) and value.__name__ in beside:
                 continue  # which are looked at as a whole
+            if isinstance(value, types.ModuleType) and value.__name__ not in _OF_THE_PROCESS:
+                constants = scope["constants_of"](value)
+                found[f"{name}="] = Kept(cell="", digests=constants, how="imported")
             for chain, function in _patched(name, value, recorder.namespace):
                 if chain.rpartition(".")[2] not in words:
                     digests = scope["kept"](function, home)

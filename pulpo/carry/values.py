@@ -68,7 +68,7 @@ _RUNNING = re.compile(r"(Thread|Process|Popen|Executor|Future|Task|EventLoop|Tim
 # A new one is as good as the old one.
 _FRESH = frozenset(["threading", "_thread", "asyncio", "logging", "contextvars", "_contextvars"])
 # Nothing can change these, and they cannot be compared: the text that made them says it all.
-_OPAQUE = frozenset(["object", "TypeAdapter", "Struct", "itemgetter", "attrgetter", "methodcaller"])
+_OPAQUE = frozenset(["object", "Struct", "itemgetter", "attrgetter", "methodcaller"])
 
 
 def attribute(value: object, name: str, default: Any = None) -> Any:
@@ -264,6 +264,8 @@ def same(left: object, right: object, seen: frozenset[tuple[int, int]] = frozens
             return bool(compare(left, right, seen))
     if (data := data_of(left)) is not None:
         return _same_plain(data, data_of(right), seen)
+    if type(left).__name__ == "TypeAdapter":
+        return same(attribute(left, "_type"), attribute(right, "_type"), seen)
     if type(left).__module__.split(".")[0] in _FRESH or type(left).__name__ in _OPAQUE:
         return True
     if type(left).__module__ == "__main__" and attribute(left, "__dict__") is not None:
@@ -289,6 +291,8 @@ def _same_plain(left: Any, right: Any, seen: _Seen) -> bool:
 
 
 def _same_items(left: Any, right: Any, seen: _Seen) -> bool:
+    if attribute(left, "maxlen") != attribute(right, "maxlen"):  # of a deque
+        return False
     return len(left) == len(right) and all(
         same(one, other, seen) for one, other in zip(left, right, strict=True)
     )

@@ -282,7 +282,7 @@ def _varying_keys(one: Mapping[str, str], other: Mapping[str, str]) -> str:
 def _differing(here: Kept, name: str, said: list[Any]) -> list[str]:
     for one in said:
         there = one["kept"][name]
-        if there is not None and (found := list(here.warnings(name.rstrip(":"), there))):
+        if there is not None and (found := list(here.warnings(name.rstrip(":=!"), there))):
             return found
     return []
 
@@ -399,6 +399,11 @@ def kept_there(name):
     try:
         if name.endswith(":"):
             return kept_module(sys.modules[name[:-1]])
+        if name.endswith("="):
+            return constants_of(in_it(name[:-1]))
+        if name.endswith("!"):
+            library, kind, attr = name[:-1].split(".")
+            return {{"": "there"}} if hasattr(getattr(sys.modules[library], kind), attr) else {{}}
         return kept(in_it(name), "operations")
     except Exception:  # an object that does not like to be looked at; a module that nobody imported
         return None
@@ -537,7 +542,10 @@ def _write(
             for name in sorted(closure.settled)
             if (found := digest(closure.recorder.namespace[name]))
         },
-        kept=kept_by(closure.recorder, pieces, beside, warnings, [one.holder for one in held]),
+        kept={
+            **kept_by(closure.recorder, pieces, beside, warnings, [one.holder for one in held]),
+            **{f"{one.chain}!": Kept(cell="", digests={"": "there"}) for one in closure.outside},
+        },
         shared=shared_by(closure.recorder, pieces, [one.holder for one in held]),
         settings=settings_of(
             closure.recorder, pieces, tops | brought, packages_told(done, closure.recorder)
@@ -757,8 +765,11 @@ def _check(text: str, bound: set[str]) -> None:
         for symbol in one.get_symbols():
             if _is_of_module(symbol) and symbol.is_referenced() and symbol.get_name() not in known:
                 raise CarryError(
-                    f"the carried text uses {symbol.get_name()!r}, which nothing in it defines. "
-                    "This is a mistake of pulpo; please report it."
+                    f"the carried text uses {symbol.get_name()!r}, which is the notebook's own. "
+                    "Leave that out of what the operations need."
+                    if symbol.get_name() in ("__annotations__", "__builtins__")
+                    else f"the carried text uses {symbol.get_name()!r}, which nothing in it "
+                    "defines. This is a mistake of pulpo; please report it."
                 )
 
 
