@@ -754,6 +754,14 @@ def test_what_a_magic_compiles_is_recorded(notebook: Notebook, folder: Path, mag
     assert "def helper(raw):" in exported(notebook, folder)
 
 
+@pytest.mark.parametrize("cell", ["%%timeit -n1 -r1\nn = 5", "%timeit -n1 -r1 n = 5"])
+def test_what_timeit_measures_is_not_recorded(notebook: Notebook, folder: Path, cell: str) -> None:
+    notebook.run("n = 1")
+    notebook.run(cell)
+    notebook.run("%%operation a.f\ndef f(raw: Raw) -> Clean:\n    return n")
+    assert "n = 1\n" in exported(notebook, folder)
+
+
 def test_an_empty_cell_inside_another_loses_nothing(notebook: Notebook, folder: Path) -> None:
     notebook.run("get_ipython().run_cell('')\ndef helper(raw):\n    return raw")
     assert notebook.run("%%operation a.f\ndef f(raw: Raw): return helper(raw)").error is None

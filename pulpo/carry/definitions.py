@@ -142,9 +142,14 @@ class Definitions:
         """Return the attributes that lines of cells set: those lines go with the class."""
         found = set()
         for one in self._recorder.touching.get(statement.binds[0], []):
-            for target in getattr(one.node, "targets", ()):
-                if isinstance(target, ast.Attribute) and one.index > statement.index:
-                    found.add(target.attr)
+            targets = list(getattr(one.node, "targets", ()))
+            targets += [one.node.target] if isinstance(one.node, ast.AugAssign) else []
+            for target in targets if one.index > statement.index else ():
+                part: ast.AST = target  # h.__kwdefaults__["x"] = 1
+                while isinstance(part, ast.Attribute | ast.Subscript):
+                    if isinstance(part, ast.Attribute):
+                        found.add(part.attr)
+                    part = part.value
         return found
 
 

@@ -24,6 +24,7 @@ def settings(loggers: Iterable[str] = ()) -> dict[str, dict[str, str]]:
 
     Its source runs in fresh processes too, so that it needs nothing from here.
     """
+    import re
     import sys
 
     found: dict[str, dict[str, str]] = {"sys": {}}
@@ -56,7 +57,8 @@ def settings(loggers: Iterable[str] = ()) -> dict[str, dict[str, str]]:
             option = config._registered_options.get(name)
             # Some defaults depend on where the output goes.
             if option is None or repr(option.defval) != repr(value):
-                found["pandas"][f"pandas.options.{name}"] = repr(value)
+                told = re.sub("0x[0-9a-f]+", "", repr(value))  # of a function: where it is
+                found["pandas"][f"pandas.options.{name}"] = told
     if matplotlib := look("matplotlib"):
         # The frontend's business.
         others = ("backend", "backend_fallback", "interactive", "toolbar")

@@ -805,17 +805,20 @@ def _top_modules(
     """Return the top-level modules that a text imports."""
     names = {name.split(".")[0] for name in (*used, *(module for module, _ in imported))}
     for piece in pieces:
-        names.update(name.split(".")[0] for name in imported_in_blocks(piece.node))
+        own = {name.split(".")[0] for name in imported_in_blocks(piece.node)}
         for part in ast.walk(piece.node) if piece.kind is Kind.IMPORT else ():
             if isinstance(part, ast.Import):
-                names |= {
+                own |= {
                     alias.name.split(".")[0]
                     for alias in part.names
                     if not piece.needed.keys().isdisjoint(_bound_names(alias))
                     or part is not piece.node
                 }
             elif isinstance(part, ast.ImportFrom):
-                names.add((part.module or "").split(".")[0])
+                own.add((part.module or "").split(".")[0])
+        if piece.kind is Kind.IMPORT and isinstance(piece.node, ast.Try):
+            own &= sys.modules.keys()  # without what it fell back from
+        names |= own
     # Something stands in for the one, and nothing can for the other.
     return names - {"pulpo", "__main__"}
 

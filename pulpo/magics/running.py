@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import linecache
 import threading
@@ -143,8 +144,10 @@ class RunningCells:
             outer = self._stack[-1].inner
             outer[:] = [inner for inner in outer if inner != source]
         if cell and error is None:
+            timed = _timed(source) if "timeit" in source else []
             for inner in cell.inner:
-                self._session.recorder.record(inner, cell=number)
+                if not any(inner.strip() in text for text in timed):
+                    self._session.recorder.record(inner, cell=number)
 
     def _take(self, info: Any) -> RunningCell | None:
         # An empty cell ends without having begun; a cancelled one ends without its info.
@@ -162,6 +165,17 @@ def _identity(shell: Any, info: Any) -> str:
         return str(info.cell_id)
     header = getattr(shell, "parent_header", None) or {}
     return str(header.get("metadata", {}).get("cellId") or "")
+
+
+def _timed(source: str) -> list[str]:
+    """Return what a cell has ``%timeit`` measure: that runs in a function, and binds nothing."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            texts = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
+            magic = node.func.attr in ("run_cell_magic", "run_line_magic")
+            found += texts[1:] if magic and texts[:1] == ["timeit"] else []
+    return found
 
 
 def _failed_line(traceback: TracebackType | None, namespace: dict[str, Any]) -> int | None:

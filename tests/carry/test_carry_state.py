@@ -248,3 +248,36 @@ def test_older_subclasses_are_told() -> None:
     assert told(book) == ()
     book.run(again)
     assert any("Base.__subclasses__() has an older 'Sub' too" in one for one in told(book))
+
+
+# --- What is carried is not told as well ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cells", "used"),
+    [
+        (["class S:\n    total = 1", "S.total += 5"], "S.total"),
+        (["class S:\n    parts = {}", "S.parts['x'] = 1"], "S.parts"),
+        (["def h(*, x=1): return x", "h.__kwdefaults__['x'] = 8"], "h()"),
+        (
+            ["import pandas as pd\npd.options.display.float_format = '{:.1f}'.format"],
+            "str(pd.Series([1.25]))",
+        ),
+        (
+            ["try:\n    import nosuch_mod as j\nexcept ImportError:\n    import json as j"],
+            "j.dumps(1)",
+        ),
+    ],
+)
+def test_what_lines_changed_and_is_carried_is_not_told(
+    cells: list[str], used: str, tmp_path: Path
+) -> None:
+    book = Notebook(*cells, f"def op(): return {used}")
+    try:
+        assert told(book) == ()
+        carried = book.carry("op")
+        assert "nosuch_mod" not in carried.packages
+        assert run_elsewhere(carried, "op()", tmp_path) == repr(book["op"]())
+    finally:
+        if "pandas" in sys.modules:
+            sys.modules["pandas"].reset_option("display.float_format")
