@@ -107,6 +107,14 @@ def wait_for(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
+def check_export(panel: Panel) -> str:
+    """Click "Check", and return what is said."""
+    panel.export.check.click()
+    wait_for(lambda: "Checking" not in panel.export.result.value and panel.export.result.value)
+    wait_for(lambda: not export_tab._EXPORTING.locked())
+    return words(panel.export.result.value)
+
+
 def export(panel: Panel) -> str:
     """Click the button and return what the panel says when it is done."""
     panel.export.button.click()
@@ -427,6 +435,25 @@ def test_a_refusal_is_shown_with_its_fix(story: Notebook, cell: str, folder: str
     assert "Traceback" not in said
     assert panel.export.files.value == ""
     assert not Path(folder).exists()
+
+
+def test_a_check_lists_all_that_an_export_would_refuse_and_writes_nothing(story: Notebook) -> None:
+    panel = story.panel()
+    assert check_export(panel) == "✓ An export does what the cells do."
+    base = "import sqlite3\nbase = sqlite3.connect(':memory:')\nother = sqlite3.connect(':memory:')"
+    story.run(base)
+    story.run(LOAD.replace("return", "base, other\n    return", 1), name="source.load")
+    assert "✗ Not exported:" in export(panel)
+    assert check_export(panel) == "2 problems found:"
+    listed = html.unescape(words(panel.export.files.value))
+    assert "cannot carry 'base'" in listed
+    assert "cannot carry 'other'" in listed
+    assert listed.count("Create it inside the operation") == 2
+    assert not Path("run_cache").exists()
+    story.run(LOAD, name="source.load")
+    wait_for(lambda: panel.export.files.value == "")
+    assert panel.export.result.value == ""
+    assert check_export(panel) == "✓ An export does what the cells do."
 
 
 def test_an_edited_file_is_replaced_only_when_the_box_is_ticked(story: Notebook) -> None:

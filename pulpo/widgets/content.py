@@ -34,6 +34,7 @@ __all__ = [
     "files_html",
     "look",
     "message",
+    "problem_list",
     "problems_html",
     "refused_html",
     "run_drawing",
@@ -230,7 +231,12 @@ def problems_html(content: Content) -> str:
         return message("No operations yet, so no problems.")
     if not content.problems:
         return message("No problems.", "good")
-    listed = "".join(_problem(problem, content.links) for problem in content.problems)
+    return problem_list(content.problems, content.links)
+
+
+def problem_list(problems: Iterable[Problem], links: Mapping[str, str]) -> str:
+    """Return problems as a list, each with its fix and, where there is a link, its cell."""
+    listed = "".join(_problem(problem, links) for problem in problems)
     return f'<ul class="pulpo-problems">{listed}</ul>'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ import ipywidgets as widgets
 from ..errors import EditedFileError, SettingsError
 from ..session import RUNNERS, Session
 from ..settings import load_settings
-from .content import Content, exported_html, files_html, message, refused_html
+from .content import (
+    Content,
+    exported_html,
+    files_html,
+    message,
+    problem_list,
+    refused_html,
+    unforeseen,
+)
 from .graph import aside
 from .layout import html, row, short_label
 
@@ -32,7 +41,7 @@ class ExportTab(widgets.VBox):  # type: ignore[misc]
         self._make()
         super().__init__(
             [
-                row(self.folder, self.button),
+                row(self.folder, self.button, self.check),
                 row(self.flow, self.runner, self.flat, self.lock),
                 self.freeze,
                 self.replace,
@@ -53,6 +62,11 @@ class ExportTab(widgets.VBox):  # type: ignore[misc]
             tooltip="Write the flows, and the source that they need, as files that run alone",
         )
         self.button.on_click(self._on_export)
+        self.check = widgets.Button(
+            description="Check",
+            tooltip="List all that an export would refuse, or do differently; nothing is written",
+        )
+        self.check.on_click(self._on_check)
         self.flow = widgets.Dropdown(description="Export", options=[_ALL], style=short_label())
         self.runner = widgets.Dropdown(
             description="Operations run",
@@ -81,30 +95,56 @@ class ExportTab(widgets.VBox):  # type: ignore[misc]
             self.flow.options = flows
             self.flow.value = chosen
         if self._is_refused and not self._exporting:  # its cause may be mended
-            self._is_refused, self.result.value = False, ""
+            self._is_refused, self.result.value, self.files.value = False, "", ""
 
     def _on_export(self, _button: Any) -> None:
+        folder = self.folder.value.strip() or self.folder.placeholder
+        how: dict[str, Any] = {
+            "force": self.replace.value,
+            "lock": self.lock.value,
+            "flat": self.flat.value,
+            "runner": self.runner.value,
+            "flow": None if self.flow.value == _ALL else self.flow.value,
+            "freeze": [n.strip() for n in self.freeze.value.split(",") if n.strip()],
+        }
+        self._begin("Exporting…", lambda: self._export(folder, how))
+
+    def _on_check(self, _button: Any) -> None:
+        self._begin("Checking…", self._check)
+
+    def _begin(self, words: str, work: Callable[[], None]) -> None:
         if not _EXPORTING.acquire(blocking=False):
             if not self._exporting:
                 self.result.value = message("Another panel is exporting. Click again after it.")
             return
         self._exporting = True
         try:
-            folder = self.folder.value.strip() or self.folder.placeholder
-            how: dict[str, Any] = {
-                "force": self.replace.value,
-                "lock": self.lock.value,
-                "flat": self.flat.value,
-                "runner": self.runner.value,
-                "flow": None if self.flow.value == _ALL else self.flow.value,
-                "freeze": [n.strip() for n in self.freeze.value.split(",") if n.strip()],
-            }
-            self.result.value, self.files.value = message("Exporting…"), ""
-            aside(lambda: self._export(folder, how), "pulpo-export")
+            self.result.value, self.files.value = message(words), ""
+            aside(work, "pulpo-export")
         except BaseException:
-            self._exporting = False
-            _EXPORTING.release()
+            self._end()
             raise
+
+    def _end(self) -> None:
+        self._exporting = False
+        _EXPORTING.release()
+
+    def _check(self) -> None:
+        listed = ""
+        try:
+            checked = self._session.check(export=True)
+            said = message("An export does what the cells do.", "good")
+            if checked.problems:
+                listed = problem_list(checked.problems, self._session.links(checked.orchestration))
+                count = len(checked.problems)
+                said = message(f"{count} problem{'s' if count > 1 else ''} found:")
+        except Exception as error:  # in a thread nobody else would tell
+            said = message(unforeseen(error), "bad")
+        try:
+            self.result.value, self.files.value = said, listed
+            self._is_refused = bool(listed)
+        finally:
+            self._end()
 
     def _export(self, folder: str, how: dict[str, Any]) -> None:
         listed, edited = "", False
@@ -119,8 +159,7 @@ class ExportTab(widgets.VBox):  # type: ignore[misc]
             self.result.value, self.files.value = said, listed
             self._is_refused = not listed
         finally:
-            self._exporting = False
-            _EXPORTING.release()
+            self._end()
 
 
 _RUNNERS = {"async": "in one process", "threads": "in threads", "process": "in processes"}
