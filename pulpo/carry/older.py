@@ -53,9 +53,10 @@ def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> I
         return
     namespace = recorder.namespace
     wanted = {key: name for name, olds in names.items() for key in map(id, olds)}
-    edited = {
-        id(old) for name, olds in names.items() for old in olds if not same(old, namespace[name])
-    }
+    edited: set[int] = set()
+    for name, olds in names.items():
+        with suppress(Exception):  # a user's object may fail when it is compared
+            edited.update(id(old) for old in olds if not same(old, namespace[name]))
     now = {id(namespace[name]): name for name in names}
     roots = [
         (name, piece)
