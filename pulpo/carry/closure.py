@@ -163,10 +163,9 @@ class Closure:
                 self.drain()
         self._asker = ""
 
-    def _add_imports_for_effect(self) -> bool:
+    def add_imports_for_effect(self) -> None:
         """Add the imports that put on a library's classes what texts use of them."""
-        before = len(self.pieces)
-        self.outside = list(put_on_classes(piece.node for piece in self.pieces.values()))
+        self.outside = list(put_on_classes([piece.node for piece in self.pieces.values()]))
         packages = {one.package for one in self.outside}
         for statement in self._recorder.statements if packages else ():
             node = statement.node
@@ -179,11 +178,11 @@ class Closure:
             for name in statement.binds:
                 if self._recorder.by_name[name][-1] is statement and name in self._namespace:
                     self._ask(statement, name, None)
-        return len(self.pieces) > before
+        self.drain()
 
     def drain(self) -> None:
         """Follow every name until nothing new is needed."""
-        while self._todo or self._add_subclasses() or self._add_imports_for_effect():
+        while self._todo or self._add_subclasses():
             piece = self._todo.popleft()
             # First: what a value is says more than what its line uses.
             for name in [one for one in piece.needed if one not in piece.checked]:

@@ -163,8 +163,17 @@ def _scope() -> dict[str, Any]:
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
+# Most texts need not be looked into.
+_MAY_CHANGE = re.compile(
+    rf"\bis\b|\bdel\b|setattr|delattr|inplace|[-+*/%@&|^]=|[\])]\s*=[^=]|\.\w+\s*=[^=]"
+    rf"|\.(?:{'|'.join(sorted(MUTATORS))})\b"
+)
+
+
 def _changes_something(piece: Piece) -> bool:
     """Tell whether a function changes what it did not make, or asks which object one is."""
+    if not _MAY_CHANGE.search(piece.text):
+        return False
     todo: list[tuple[ast.AST, frozenset[str] | None]] = [(piece.node, None)]
     while todo:
         node, made = todo.pop()

@@ -177,6 +177,7 @@ def _gather(
     for name in also:
         closure.add_name(name)
     closure.add_marked()
+    closure.add_imports_for_effect()
     return own, imported
 
 
