@@ -130,6 +130,15 @@ def test_the_hierarchy_is_a_tree_from_the_main_flow_to_the_operations() -> None:
     assert text.count(" -> ") == 8
 
 
+def test_boxes_of_the_hierarchy_are_as_wide_as_their_longest_name() -> None:
+    plan = sample_plans.jobs()
+    usual = dot.hierarchy(look(plan))
+    long = dot.hierarchy(look(sample_plans.renamed(plan, "report", "w" * 80)))
+    [width] = set(re.findall(r"class=\"operation.* width=([\d.]+)", long))
+    assert float(width) >= 44 * 0.115  # 44 letters are shown
+    assert re.findall(r"width=([\d.]+)", usual)[0] < width
+
+
 def test_trouble_is_marked_by_class_and_sign_and_dashes() -> None:
     text = dot.dataflow(look(sample_plans.troubled()))
     lines = {line.split(" [")[0].strip(): line for line in text.splitlines()}

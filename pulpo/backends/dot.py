@@ -80,6 +80,7 @@ _EDGE_LOOK: Mapping[str, str] = {
     "tree": " arrowhead=none",
 }
 _LONGEST = 44  # characters of a name; its tooltip has them all
+_LONG = 24
 # Above this number of nodes, or of edges, Graphviz is told to look for a good layout, not for the
 # best one. Where there are many nodes, or an edge from nearly each to nearly each, the words on
 # edges, which it lays out like nodes, go to their tooltips.
@@ -134,8 +135,12 @@ def hierarchy(view: View, states: States | None = None, direction: str = "right"
     lines = [_head(canvas, "Hierarchy", settings), _group_node(tree.name, tree.name or root, root)]
     # Boxes of one width: a straight line to a narrow box would run through its wider neighbour.
     briefs = [in_brief(*words(node)[1:]) for node in view.nodes if isinstance(node, Node)]
-    longest = max(map(len, briefs), default=0)
-    lines += _branches(canvas, tree, f"{longest * 0.088 + 0.35:.2f}", ports)
+    width = max(map(len, briefs), default=0) * 0.088 + 0.35
+    names = [node.name.rpartition(".")[2] for node in view.nodes]
+    name = min(max(map(len, names), default=0), _LONGEST)
+    if name > _LONG:  # the frontend's letters may be wider than Graphviz takes them for
+        width = max(width, float(_WIDTHS[name]))
+    lines += _branches(canvas, tree, f"{width:.2f}", ports)
     return "\n".join(lines) + "\n}\n"
 
 
