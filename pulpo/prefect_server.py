@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -69,6 +70,14 @@ def watch_parent(parent=os.getppid()):
 for watch in (watch_pipe, watch_parent):
     threading.Thread(target=watch, daemon=True).start()
 gc.set_threshold(50_000, 20, 20)  # the start is mostly imports: a tenth of it was collections
+copy = os.environ.pop("PULPO_MIGRATED", "")
+if copy:
+    try:
+        import pathlib
+        from pulpo.migrated import use
+        use(pathlib.Path(copy))
+    except Exception:
+        pass  # another version of Prefect: its migrations run as ever
 sys.argv[0] = "prefect"
 runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 """
@@ -335,7 +344,8 @@ _STATE = "prefect.json"
 def _environment(home: Path) -> dict[str, str]:
     idle = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _IDLE_SERVICES}
     # A database in a file collides under concurrent subflows, each time for seconds.
-    return private_environment(home, "sqlite+aiosqlite:///:memory:") | idle
+    migrated = {"PULPO_MIGRATED": str(state_folder() / f"prefect-{version('prefect')}.db")}
+    return private_environment(home, "sqlite+aiosqlite:///:memory:") | idle | migrated
 
 
 def private_environment(home: Path, database: str) -> dict[str, str]:

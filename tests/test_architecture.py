@@ -79,6 +79,8 @@ TABLE = {
     "threads": Room(),
     # What Prefect imports draws random numbers.
     "seeds": Room(),
+    # In the process of a private server.
+    "migrated": Room("", "prefect"),
     # Here, not in services: a run has to find the server that is kept.
     "prefect_server": Room("settings errors", "psutil"),
     "runner": Room(
