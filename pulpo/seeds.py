@@ -41,7 +41,8 @@ def apart_from_the_users() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        # Another list: a cell that imports meanwhile goes through this one.
+        sys.meta_path = [one for one in sys.meta_path if one is not finder]
 
 
 class _Finder(MetaPathFinder):
