@@ -237,7 +237,13 @@ class FromStorage:
         from prefect.serializers import PickleSerializer
 
         default: Any = get_default_result_storage  # its types do not know of _sync
-        storage = default(_sync=True)
+        try:
+            storage = default(_sync=True)
+        except Exception as error:  # a block whose library is not there, say
+            self.notes.append(
+                f"nothing is kept: Prefect's storage of results cannot be used ({_reason(error)})"
+            )
+            return
         self._store = ResultStore(
             result_storage=storage,
             serializer=PickleSerializer(picklelib="pickle"),
@@ -315,8 +321,9 @@ class FromStorage:
                 self._store.write({"digest": digest, "value": value}, key)
                 self._use(operation, key)
         except Exception as error:
-            why = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-            self.notes.append(f"{operation} runs each time: its result cannot be kept ({why})")
+            self.notes.append(
+                f"{operation} runs each time: its result cannot be kept ({_reason(error)})"
+            )
             if key and self._folder is not None:  # what is there is not of this run
                 with suppress(OSError):
                     (self._folder.parent / key).unlink(missing_ok=True)
@@ -354,6 +361,10 @@ class FromStorage:
         if known_one is None:
             known_one = self._digests[id(value)] = value, _content(value)
         return known_one[1]
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def _name_of(operation: str) -> str:

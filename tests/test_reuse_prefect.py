@@ -179,6 +179,19 @@ def test_a_plain_run_renews_what_is_kept_so_that_changed_compares_with_it(
     assert ran(reading, changed=True)[0] == []
 
 
+def test_a_storage_that_cannot_be_used_keeps_no_run_from_its_end(
+    book: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(**options: Any) -> None:
+        raise ImportError("No module named 's3fs'\nand more")
+
+    monkeypatch.setattr("prefect.results.get_default_result_storage", fails)
+    called, done = ran(book, changed=True)
+    assert (called, done["score"]) == (["fetch", "clean", "score"], 6)
+    said = "nothing is kept: Prefect's storage of results cannot be used (No module named 's3fs')"
+    assert done.all_notes() == [said]
+
+
 def test_a_resumed_run_renews_what_is_kept(reading: Notebook) -> None:
     assert ran(reading, changed=True)[1]["score"] == 2
     reading.operation("score", "def score(clean: Clean) -> Score:\n    raise ValueError('no')")
