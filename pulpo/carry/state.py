@@ -97,7 +97,7 @@ def state_of(one):
     if package in ("queue", "_queue", "asyncio.queues"):
         held = getattr(one, "queue", None) or getattr(one, "_queue", None)
         return one.qsize() if held is None else list(held)
-    if package[0] == "_" and hasattr(one, "hexdigest") and hasattr(one, "copy"):
+    if package[:1] == "_" and hasattr(one, "hexdigest") and hasattr(one, "copy"):
         return one.copy().hexdigest()
     if package in ("threading", "asyncio.locks") and name == "Event":
         return one.is_set()
