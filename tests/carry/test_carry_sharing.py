@@ -10,6 +10,9 @@ from pulpo.carry import verify
 
 from .notebook import Notebook, run_elsewhere
 
+# Most of them start a fresh process.
+pytestmark = pytest.mark.slow
+
 _BAG = "items = []\nclass Bag:\n    def __init__(self, xs): self.xs = xs\nbag = Bag(items)"
 _SIZE = "def mk(xs):\n    def size(): return len(xs)\n    return size"
 

@@ -12,6 +12,9 @@ from pulpo.errors import CarryError
 
 from .notebook import Notebook, run_elsewhere
 
+# Most of them start a fresh process.
+pytestmark = pytest.mark.slow
+
 
 def told(book: Notebook, root: Path | None = None) -> tuple[str, ...]:
     carried = carry(book.recorder, {"op": book["op"]}, root=root)
