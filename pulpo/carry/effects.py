@@ -19,7 +19,7 @@ __all__ = ["effects", "packages_told", "submodules"]
 # What changes a setting, as libraries call it.
 _SETS = re.compile(
     r"set\w*|(?:add|(?:un)?register|enable|disable|install|configure|patch)(?:[A-Z_]\w*)?"
-    r"|(?:(?:de)?activate|capture|reset)(?:[A-Z_]\w*)?"
+    r"|(?:(?:de)?activate|reset)(?:[A-Z_]\w*)?|captureWarnings"
     r"|(?:basic|dict|file)Config|rc|tzset|chdir|umask|putenv|unsetenv|field_size_limit"
     r"|ion|ioff|signal|(?:bind)?textdomain"
 )
@@ -196,12 +196,11 @@ def _told(
         changed = _changes_inside(value.func.id, recorder)
         if any(_package_of(one, recorder) in packages for one in changed):
             return call_text(value)
+        own = value.func.id
+        body = [] if own in inside else list(_body(own, recorder))
         # Settings that are compared are told by that.
-        if any(
-            _told(part, recorder, packages - {*settings(())}, set(), inside | {value.func.id})
-            for part in _body(value.func.id, recorder)
-            if value.func.id not in inside
-        ):
+        others = packages - {*settings(())} if body else set()
+        if any(_told(part, recorder, others, set(), inside | {own}) for part in body):
             return call_text(value)
     if isinstance(node, ast.Assign | ast.AugAssign):
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:

@@ -13,6 +13,7 @@ import re
 import types
 import typing
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from pulpo.carry.record import made_by
@@ -365,9 +366,10 @@ def _same_class(left: type, right: type, seen: _Seen) -> bool:
         attribute(right, "__annotations__")
     ) or attribute(left, "_fields") != attribute(right, "_fields"):
         return False
-    nodes = [made_by.get(kind) for kind in (left, right)]
-    if None not in nodes and len({_text_of(node) for node in nodes if node}) == 2:
-        return False
+    with suppress(TypeError):  # its metaclass compares without a hash
+        nodes = [made_by.get(kind) for kind in (left, right)]
+        if None not in nodes and len({_text_of(node) for node in nodes if node}) == 2:
+            return False
     one, other = _methods(left), _methods(right)
     if one.keys() != other.keys() or not all(same(one[n], other[n], seen) for n in one):
         return False

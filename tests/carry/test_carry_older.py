@@ -261,3 +261,12 @@ def test_a_docstring_of_a_class_is_no_edit() -> None:
     book = Notebook(cell.format(1), "KINDS = {'m': M}\ndef op(): return KINDS['m']")
     book.run(cell.format(2))
     assert carry(book.recorder, {"op": book["op"]}).warnings == ()
+
+
+def test_a_metaclass_without_a_hash_fails_no_export() -> None:
+    cell = "class Meta(type):\n    def __eq__(cls, other): return cls is other\n"
+    cell += "class M(metaclass=Meta):\n    k = {}"
+    book = Notebook(cell.format(1), "def h(c=M): return c\ndef op(): return h().k")
+    book.run(cell.format(2))
+    warnings = carry(book.recorder, {"op": book["op"]}).warnings
+    assert any("an older 'M'" in one for one in warnings), warnings
