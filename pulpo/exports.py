@@ -114,9 +114,14 @@ def write_export(
                     target.write_text(text, encoding="utf-8", newline="\n")
                 _swap(new, folder)
     except OSError as error:
+        fix = "Make room, or name a folder that you may write to."
+        if os.path.ismount(folder):
+            fix = f"Something is mounted there, which cannot be replaced: export to {folder.name}/…"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            fix = "Name a folder that you may read and write."
         raise ExportError(
             f"cannot write {folder.name}/: {error.strerror or error}. The export there is as it "
-            "was. Make room, or name a folder that you may write to."
+            f"was. {fix}"
         ) from error
     return Written(
         folder=folder,
@@ -164,9 +169,9 @@ def read_export(folder: Path) -> Existing | None:
             f"{MANIFEST} in {folder.name}/ cannot be read ({type(error).__name__}), so nobody can "
             "say what was exported. Export again, with --force."
         ) from None
-    there = [name for name in names if (folder / name).is_file()]
-    old = _Old.read(folder)
     try:
+        there = [name for name in names if (folder / name).is_file()]
+        old = _Old.read(folder)
         texts = {name: _body(folder / name) for name in there}
     except OSError as error:
         raise ExportError(f"cannot read {folder.name}/: {error.strerror or error}.") from error
@@ -237,8 +242,9 @@ def earlier_flows(folder: Path) -> dict[str, EarlierFlow]:
             for name in entries
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if not (folder / MANIFEST).exists() and not _is_as_written(folder / "operations.py"):
-            return {}
+        with contextlib.suppress(OSError):
+            if not (folder / MANIFEST).exists() and not _is_as_written(folder / "operations.py"):
+                return {}
         raise refusal(
             f"{folder.name}/{MANIFEST}, which tells of the flows to keep, is missing, damaged or "
             "of another version.",
@@ -536,7 +542,7 @@ class _Old:
 def _is_as_written(path: Path) -> bool:
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):
         return False
     body, mark, recorded = text.rpartition(_MARK)
     return bool(mark) and recorded.strip() == _hash(body)
@@ -676,14 +682,14 @@ def remove_export(folder: Path, *, force: bool = False) -> list[str]:
     EditedFileError
         When one was edited by hand and ``force`` is not given; nothing is removed then.
     """
-    old = _Old.read(folder)
-    if old.changed and not force:
-        raise EditedFileError(
-            f"not removed: {', '.join(sorted(old.changed))} in {folder.name}/ was edited by hand. "
-            "Move it away, or remove it with --force.",
-            files=tuple(sorted(old.changed)),
-        )
     try:
+        old = _Old.read(folder)
+        if old.changed and not force:
+            raise EditedFileError(
+                f"not removed: {', '.join(sorted(old.changed))} in {folder.name}/ was edited by "
+                "hand. Move it away, or remove it with --force.",
+                files=tuple(sorted(old.changed)),
+            )
         for name in old.written:
             (folder / name).unlink(missing_ok=True)
         for inner in (folder / "orchestration", folder) if old.written else ():

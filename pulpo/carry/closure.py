@@ -112,6 +112,7 @@ class Closure:
         self._definitions = Definitions(recorder, self._purity, self._constants)
         self._attachments = Attachments(recorder, self._purity)
         self._todo: deque[Piece] = deque()
+        self._waiting: list[tuple[Piece, str]] = []
         self._operation = ""
         self._asker = ""
         self._counts_subclasses = False
@@ -180,6 +181,16 @@ class Closure:
                     self._ask(statement, name, None)
         self.drain()
 
+    def settle(self) -> None:
+        """Decide what depended on which names the export has."""
+        while self._waiting:
+            piece, name = self._waiting.pop(0)
+            carried = {one for other in self.pieces.values() for one in other.needed}
+            with self._may_be_refused():
+                self._check_constant(piece, name, carried)
+            self._todo.append(piece)
+            self.drain()
+
     def drain(self) -> None:
         """Follow every name until nothing new is needed."""
         while self._todo or self._add_subclasses():
@@ -189,7 +200,7 @@ class Closure:
                 piece.checked.add(name)
                 with self._may_be_refused():
                     self._check(piece, name)
-            if not piece.done:
+            if not piece.done and all(piece is not waiting for waiting, _ in self._waiting):
                 piece.done = True
                 self._expand(piece)
 
@@ -416,8 +427,7 @@ class Closure:
 
     def _wraps(self, here: Statement, prior: Statement, newest: Statement, name: str) -> bool:
         """Tell whether ``here`` keeps an older definition alive for the newest, or for itself."""
-        newest_names = self._recorder.names(newest)
-        if set(here.binds) & {*newest_names.now, *newest_names.later}:
+        if self._leads_back(newest, here):
             return True
         if isinstance(here.node, ast.Assign) and isinstance(here.node.value, ast.Name):
             if not here.bound:  # its cell bound it again: `g = f; f = h; g = wrap(g)`
@@ -425,6 +435,20 @@ class Closure:
             kept = [bound.kept() for bound in here.bound.values()]
             old = prior.bound.get(name)
             return old is not None and any(one is not None and old.holds(one) for one in kept)
+        return False
+
+    def _leads_back(self, newest: Statement, here: Statement) -> bool:
+        """Tell whether a statement reads what ``here`` binds, itself or by way of others."""
+        names = self._recorder.names(newest)
+        todo, seen = [*names.now, *names.later], set[str]()
+        while todo:
+            name = todo.pop()
+            if name in here.binds:
+                return True
+            history = self._recorder.by_name.get(name)
+            if name not in seen and history:
+                seen.add(name)
+                todo += self._recorder.names(history[-1]).now
         return False
 
     # -- what one piece needs
@@ -601,11 +625,16 @@ class Closure:
             name, user, "an export runs without pulpo", "Leave it out of what operations use."
         )
 
-    def _check_constant(self, piece: Piece, name: str) -> None:
+    def _check_constant(
+        self, piece: Piece, name: str, carried: Collection[str] | None = None
+    ) -> None:
         if name in self.frozen.names or is_marked(piece.statement.text):
             return
         current = self._is_current(piece, name)
-        outcome = self._constants.check(piece.statement, name, current=current)
+        outcome = self._constants.check(piece.statement, name, current=current, carried=carried)
+        if outcome.waits:
+            self._waiting.append((piece, name))
+            return
         if outcome.problem:
             self._refuse(name, piece.user, outcome.problem, self._way_out(name, outcome.fix))
         if current and not outcome.warnings:

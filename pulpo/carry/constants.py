@@ -7,7 +7,7 @@ import copy
 import re
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,7 @@ class Outcome:
     """What to do with an assignment: refuse it (``problem``), or carry it, perhaps changed.
 
     ``text`` replaces the user's own unless it is empty; ``also`` are further statements that have
-    to follow.
+    to follow. One that ``waits`` is asked for again once all names of the export are known.
     """
 
     problem: str = ""
@@ -85,6 +85,7 @@ class Outcome:
     text: str = ""
     warnings: tuple[str, ...] = ()
     also: tuple[Statement, ...] = ()
+    waits: bool = False
 
 
 class Constants:
@@ -96,8 +97,18 @@ class Constants:
         self._purity = purity
         self._changers: dict[str, list[Statement]] | None = None
 
-    def check(self, statement: Statement, name: str, *, current: bool = True) -> Outcome:
-        """Judge a statement that bound ``name``; unless ``current``, a later one bound it again."""
+    def check(
+        self,
+        statement: Statement,
+        name: str,
+        *,
+        current: bool = True,
+        carried: Collection[str] | None = None,
+    ) -> Outcome:
+        """Judge a statement that bound ``name``; unless ``current``, a later one bound it again.
+
+        ``carried`` are all names of the export, None as long as they are not known.
+        """
         bound = statement.bound.get(name)
         older = bound.kept() if bound is not None else None
         value = self._namespace[name] if current else older
@@ -124,13 +135,13 @@ class Constants:
             skip = outcome is not None or not current or is_definition(value)
             if skip or isinstance(value, types.ModuleType):
                 return outcome or Outcome()
-            return self._compare(statement, name, where)
+            return self._compare(statement, name, where, carried)
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             return _runtime(value, f"by {_block(node)} {where}")
         outcome = self._check_text(statement, name, node.value, value, where)
         if outcome is not None:
             return outcome
-        return self._compare(statement, name, where) if current else Outcome()
+        return self._compare(statement, name, where, carried) if current else Outcome()
 
     def _is_written(self, statement: Statement, name: str, value: object) -> bool:
         """Tell whether a line makes a small array or table of what it says itself."""
@@ -253,7 +264,9 @@ class Constants:
 
     # -- does evaluating the text again give the value that is there now?
 
-    def _compare(self, statement: Statement, name: str, where: str) -> Outcome:
+    def _compare(
+        self, statement: Statement, name: str, where: str, carried: Collection[str] | None
+    ) -> Outcome:
         value = self._namespace[name]
         first = [*self._read_before(statement), *self._first_versions(statement, name)]
         if not all(map(self._may_run_again, first[:-1])):
@@ -272,7 +285,7 @@ class Constants:
         if later and len(pure) == len(later):
             replayed = self._run([*first, *later], name, apart=True)
             if same(replayed, value):
-                return self._as_it_is_now(statement, name, value, later)
+                return self._as_it_is_now(statement, name, value, later, carried)
         if self.changers(name):
             return Outcome(
                 warnings=(
@@ -309,15 +322,23 @@ class Constants:
         return isinstance(node, _HARMLESS)
 
     def _as_it_is_now(
-        self, statement: Statement, name: str, value: object, later: list[Statement]
+        self,
+        statement: Statement,
+        name: str,
+        value: object,
+        later: list[Statement],
+        carried: Collection[str] | None,
     ) -> Outcome:
         cells = ", ".join(dict.fromkeys(str(one.cell) for one in later))
         text = literal(value)
         # A line that binds several names is not rewritten for the sake of one; and of what has a
         # list in two places a literal would make two lists.
-        several = len(statement.binds) > 1
-        if text is None or several or shared_with(name, self._apart(name), self._namespace):
+        apart = [other for other in self._apart(name) if carried is None or other in carried]
+        shares = shared_with(name, apart, self._namespace)
+        if text is None or len(statement.binds) > 1 or (shares and shares in (carried or (name,))):
             return Outcome(also=tuple(later))
+        if shares:  # with a name that the export may not have
+            return Outcome(waits=True)
         comments = []
         for line in statement.text.split("\n"):
             if not line.startswith("#"):
@@ -332,7 +353,8 @@ class Constants:
     def _apart(self, name: str) -> Iterator[str]:
         """Yield the names that are not made from another, with which they share what it gives."""
         for other, history in self._recorder.by_name.items():
-            if name not in self._recorder.names(history[-1]).now:
+            made_by = self._first_versions(history[-1], other)
+            if not any(name in self._recorder.names(one).now for one in made_by):
                 yield other
 
     def _changed(

@@ -20,6 +20,8 @@ class Loaded:
     def __init__(self) -> None:
         self._seen: set[str] = set()
         self._then: dict[str, tuple[Any, str, bytes]] = {}
+        #: Modules that were edited and loaded again.
+        self.renewed: set[str] = set()
 
     def look(self) -> None:
         """Note what was imported, or loaded again, since the last look."""
@@ -33,8 +35,11 @@ class Loaded:
                 file = spec.origin if spec else None
                 if not file or not file.endswith(".py") or file.startswith(installed()):
                     continue
-                if name not in self._then or self._then[name][0] is not spec:
+                then = self._then.get(name)
+                if then is None or then[0] is not spec:
                     self._then[name] = spec, file, _digest(file)
+                    if then is not None and then[2] != self._then[name][2]:
+                        self.renewed.add(name)
 
     def digest(self, name: str) -> str:
         """Return the digest of what a module's file held when it was imported, ``""`` of others."""

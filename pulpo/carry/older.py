@@ -12,19 +12,21 @@ import contextvars
 import dataclasses
 import gc
 import inspect
+import sys
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.record import Recorder
 from pulpo.carry.state import is_told_as_older, newest
-from pulpo.carry.values import same
+from pulpo.carry.values import attribute, same, same_code
 
-__all__ = ["Older", "older"]
+__all__ = ["Older", "old_imports", "older"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,85 @@ def older(recorder: Recorder, pieces: Iterable[Piece], told: Iterable[str]) -> I
         names_of = " and ".join(map(repr, found[:3]))
         warning = f"{who} holds an older {names_of}, and {why}: run {_cells(piece)} again"
         yield Older(holder=holder, warning=warning)
+
+
+def old_imports(
+    recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str]
+) -> Iterator[Older]:
+    """Yield what holds a function or class of a module as it was before it was loaded again.
+
+    ``from helpers import scale`` keeps the old function when ``helpers`` is edited and reloaded, as
+    a class does that derives from an old one.
+
+    Parameters
+    ----------
+    modules
+        Modules beside the export that it imports.
+    """
+    stale: dict[int, Any] = {}
+    for name in recorder.loaded.renewed & {*modules}:
+        with suppress(Exception):  # its file may be gone, or be no Python any more
+            stale.update((id(one), one) for one in _stale(name))
+    if not stale:
+        return
+    for piece, bound in newest(pieces):
+        for name in bound:
+            reached: list[int] = []
+            with suppress(Exception):  # a user's object may fail when it is looked at
+                value = recorder.namespace[name]
+                reached = _reached(value, dict.fromkeys(stale, ""), set(), recorder.namespace)
+            if reached:
+                who = f"{name!r} (cell {piece.statement.cell})"
+                warning = f"{who} {_of_before(stale[reached[0]])}: run {_cells(piece)} again"
+                yield Older(holder=name, warning=warning)
+    for name in modules:
+        held = [one for one in vars(sys.modules[name]).values() if id(one) in stale]
+        if held:
+            fix = f"load it again too (importlib.reload({name})), and run what imports from it"
+            yield Older(holder=name, warning=f"{name!r} {_of_before(held[0])}: {fix}")
+
+
+def _of_before(one: Any) -> str:
+    module = _home(one)
+    return (
+        f"holds '{module}.{one.__qualname__}' as it was before {module!r} was loaded again, and "
+        "the export imports it as it is now"
+    )
+
+
+def _home(one: Any) -> str:
+    """Return the module whose text made a function or class, whatever a wrapper calls itself."""
+    home: str = one.__globals__["__name__"] if hasattr(one, "__globals__") else one.__module__
+    return home
+
+
+def _stale(name: str) -> Iterator[Any]:
+    """Yield the functions and classes of a module that its text of now did not make."""
+    module: Any = sys.modules[name]
+    text = Path(module.__file__).read_bytes()
+    codes = list(_codes(compile(text, module.__file__, "exec", dont_inherit=True)))
+    for one in gc.get_objects():
+        if type(one) is types.FunctionType:
+            # Not what libraries make of a class's fields.
+            own = one.__code__.co_filename == module.__file__
+            if not own or one.__globals__.get("__name__") != name:
+                continue
+            again = one.__globals__ is vars(module)
+            if not again or not any(same_code(code, one.__code__) for code in codes):
+                yield one
+        elif issubclass(type(one), type) and vars(one).get("__module__") == name:
+            now: Any = module
+            for part in one.__qualname__.split("."):
+                now = attribute(now, part)
+            if now is not one and isinstance(now, type) and not same(now, one):
+                yield one
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            yield part
+            yield from _codes(part)
 
 
 def _old_subclasses(recorder: Recorder, pieces: Iterable[Piece]) -> Iterator[Older]:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.purity import Purity
 
-__all__ = ["relative_paths"]
+__all__ = ["pickles", "relative_paths"]
 
 # A text without one of these names no file.
 _MAY_NAME_ONE = re.compile(r"['\"]|cwd|listdir|scandir|walk|Path|glob|open|join|read_")
@@ -46,6 +46,35 @@ def relative_paths(pieces: Iterable[Piece], purity: Purity, folder: Path) -> Ite
                     f"{text} (in {piece.label!r}) means the folder that the export is run in, not "
                     "that of the notebook"
                 )
+
+
+_LOADS = re.compile(r"pickle|joblib|dill|load")
+#: How much of a file is looked through.
+_LOOKED_AT = 10_000_000
+
+
+def pickles(pieces: Iterable[Piece], folder: Path) -> Iterator[str]:
+    """Yield a warning for each pickle of what the notebook defines that carried text names."""
+    pieces = [piece for piece in pieces if piece.kind is not Kind.IMPORT]
+    if not any(_LOADS.search(piece.text) for piece in pieces):
+        return
+    for piece in pieces:
+        for node in ast.walk(piece.node):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and 1 < len(text) < 200 and _is_of_main(folder, text):
+                yield (
+                    f"{text!r} (in {piece.label!r}) is a pickle of what the notebook defines, and "
+                    "in the export that is in another module: it cannot be read there. Write it as "
+                    "data, or define its class in a module beside the notebook"
+                )
+
+
+def _is_of_main(folder: Path, text: str) -> bool:
+    try:
+        with (folder / text).open("rb") as file:
+            return file.read(1) == b"\x80" and b"__main__" in file.read(_LOOKED_AT)
+    except (OSError, ValueError):
+        return False
 
 
 class _Looks:

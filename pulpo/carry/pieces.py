@@ -81,16 +81,24 @@ def ordered(pieces: Iterable[Piece]) -> list[Piece]:
     found = _Sorter(indexes).run(sorted(indexes, key=lambda piece: piece.key))
     for _ in range(_ROUNDS):
         stands = {piece: place for place, piece in enumerate(found)}
-        again = _Sorter(stands).run(sorted(found, key=lambda piece: _key_there(piece, stands)))
+        keys = _keys_there(found)
+        again = _Sorter(stands).run(sorted(found, key=keys.__getitem__))
         if again == found:
             break
         found = again
     return found
 
 
-def _key_there(piece: Piece, stands: Mapping[Piece, int]) -> tuple[int, int]:
-    # Operations are declared in their order, wherever their functions stand.
-    return (piece.kind, piece.place if piece.kind is Kind.OPERATION else stands[piece])
+def _keys_there(found: list[Piece]) -> dict[Piece, tuple[int, int, int]]:
+    """Return the keys that pieces have once they are read in an order."""
+    places: dict[str, int] = {}
+    keys = {}
+    for stand, piece in enumerate(found):
+        firsts = [places.setdefault(name, stand) for name in piece.statement.binds]
+        # Operations are declared in their order, wherever their functions stand.
+        place = piece.place if piece.kind is Kind.OPERATION else min(firsts, default=stand)
+        keys[piece] = (piece.kind, place, stand)
+    return keys
 
 
 _Step = Iterator["_Step"]

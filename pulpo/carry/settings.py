@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,15 @@ from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.text import is_marked
 
-__all__ = ["Settings", "carried_lines", "environment", "is_named", "seeds", "settings_of"]
+__all__ = [
+    "Settings",
+    "carried_lines",
+    "command_line",
+    "environment",
+    "is_named",
+    "seeds",
+    "settings_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +152,29 @@ def environment(
                 )
 
 
+_PARSES = ("parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args")
+
+
+def command_line(pieces: Iterable[Piece], purity: Purity) -> Iterator[str]:
+    """Yield a warning for each piece that reads ``sys.argv``, itself or by a parser."""
+    for piece in pieces:
+        if piece.kind is Kind.IMPORT or not ("argv" in piece.text or "parse_" in piece.text):
+            continue
+        if any(_reads_argv(node, purity) for node in ast.walk(piece.node)):
+            yield (
+                f"{piece.label!r} reads sys.argv, and in the export that is its own command line: "
+                "give it what it needs as a parameter, or a list, parse_args([…])"
+            )
+
+
+def _reads_argv(node: ast.AST, purity: Purity) -> bool:
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", "")
+        return name in _PARSES and not node.args and all(one.arg != "args" for one in node.keywords)
+    is_read = isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load)
+    return is_read and purity.value_of(node) is sys.argv
+
+
 def carried_lines(recorder: Recorder) -> str:
     """Return the lines that are marked to be carried, with the functions that they call."""
     marked = [one for one in recorder.statements if is_marked(one.text)]
@@ -211,8 +243,6 @@ def _seeding(statement: Statement, recorder: Recorder) -> Iterator[ast.Call]:
 
 def _draws(piece: Piece, purity: Purity) -> bool:
     """Tell whether a statement draws from the numbers that all share."""
-    import sys
-
     numpys = getattr(sys.modules.get("numpy.random"), "mtrand", None)
     shared = [getattr(sys.modules.get("random"), "_inst", None), getattr(numpys, "_rand", None)]
     for node in ast.walk(piece.node) if piece.kind is not Kind.IMPORT else ():

@@ -66,13 +66,28 @@ def is_told_by_repr(kind):
 SAME = {{"LOAD_METHOD": "LOAD_ATTR"}}
 NO_MATTER = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
 TABLE = bytes(dis.opmap.get(SAME.get(name), number) for number, name in enumerate(dis.opname[:256]))
-LEFT_OUT = bytes(dis.opmap[name] for name in NO_MATTER if name in dis.opmap)
+LEFT_OUT = {{dis.opmap[name] for name in NO_MATTER if name in dis.opmap}}
+# What these do depends on their argument: x + y, x < y, not in, which constant, which variable.
+ARGUED = re.compile("(BINARY|COMPARE|IS|CONTAINS)_OP|LOAD_(CONST|FAST.*|SMALL_INT)|STORE_FAST"
+                    "|BUILD_.*|UNPACK_.*|KW_NAMES|FORMAT_VALUE|CONVERT_VALUE")
+WITH_ARGUMENT = {{number for name, number in dis.opmap.items() if ARGUED.fullmatch(name)}}
 
 def code_of(code):
-    consts = [code_of(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts
-              if isinstance(c, (*PLAIN, types.CodeType))]
-    steps = code.co_code[::2].translate(TABLE, LEFT_OUT).hex()
-    return digest([steps, code.co_varnames, *sorted(consts)])
+    raw = code.co_code
+    steps = [
+        TABLE[one] << 8 | (argument if one in WITH_ARGUMENT else 0)
+        for one, argument in zip(raw[::2], raw[1::2])
+        if one not in LEFT_OUT
+    ]
+    return digest([steps, code.co_varnames, code.co_names, *map(const_of, code.co_consts)])
+
+def const_of(one):
+    if isinstance(one, types.CodeType):
+        return code_of(one)
+    if isinstance(one, (tuple, frozenset)):
+        parts = [str(const_of(part)) for part in one]
+        return [type(one).__name__, *(parts if isinstance(one, tuple) else sorted(parts))]
+    return repr(one)
 
 def unwrapped(one):
     while isinstance(one, (staticmethod, classmethod)):

@@ -27,18 +27,18 @@ from pulpo.carry.closure import Closure, imported_in_blocks
 from pulpo.carry.constants import WRITE_IT
 from pulpo.carry.effects import effects, packages_told, submodules
 from pulpo.carry.modules import Modules
-from pulpo.carry.older import older
-from pulpo.carry.paths import relative_paths
+from pulpo.carry.older import old_imports, older
+from pulpo.carry.paths import pickles, relative_paths
 from pulpo.carry.pieces import Kind, Piece, ordered
 from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets, is_secret_name
-from pulpo.carry.settings import Settings, environment, seeds, settings_of
+from pulpo.carry.settings import Settings, command_line, environment, seeds, settings_of
 from pulpo.carry.sharing import SHARED, Shared, shared_by
 from pulpo.carry.state import KEPT, Kept, kept_by, late_future, other_ways
 from pulpo.carry.text import join, rename_function, trim_import
 from pulpo.carry.values import digest
-from pulpo.errors import CarryError, SecretError
+from pulpo.errors import CarryError, ExportError, SecretError
 
 __all__ = ["Carried", "carry", "refusals", "verify"]
 
@@ -178,6 +178,7 @@ def _gather(
         closure.add_name(name)
     closure.add_marked()
     closure.add_imports_for_effect()
+    closure.settle()
     return own, imported
 
 
@@ -328,6 +329,23 @@ def _asked(
 
     Each has its seed for the hashes of texts, by which the order of sets differs.
     """
+    try:
+        return _answers(text, code, root, timeout, modules, seeds)
+    except OSError as error:
+        raise ExportError(
+            f"cannot try the export in a fresh process: {error.strerror or error}. It needs a "
+            f"little room in {tempfile.gettempdir()} (TMPDIR names another folder)."
+        ) from error
+
+
+def _answers(
+    text: str,
+    code: str,
+    root: Path | None,
+    timeout: float,
+    modules: tuple[str, ...],
+    seeds: Iterable[int],
+) -> list[Any]:
     with tempfile.TemporaryDirectory(prefix="pulpo-verify-") as folder, ExitStack() as open_files:
         file = Path(folder) / "operations.py"
         file.write_text(text, encoding="utf-8")
@@ -519,13 +537,18 @@ def _write(
         *closure.warnings,
         *done,
         *environment(closure.recorder, pieces, closure.purity, (*closure.warnings, *done)),
+        *command_line(pieces, closure.purity),
         *seeds(closure.recorder, pieces, closure.purity),
         *dict.fromkeys(relative_paths(pieces, closure.purity, Path.cwd())),
+        *dict.fromkeys(pickles(pieces, Path.cwd())),
         *stale_caches(closure.recorder, pieces, beside),
         *late_future(pieces),
         *other_ways(pieces),
     )
-    held = list(older(closure.recorder, pieces, warnings))
+    held = [
+        *older(closure.recorder, pieces, warnings),
+        *old_imports(closure.recorder, pieces, beside),
+    ]
     return Carried(
         text=text,
         identifiers={**identifiers, **imported_as},

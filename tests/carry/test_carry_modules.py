@@ -115,6 +115,102 @@ def test_a_module_that_was_edited_after_its_import_is_told(project: Project) -> 
     assert edited() == ["'X' is not in the export what is here"]
 
 
+RENEWED = """
+import functools
+FACTOR = 2
+def plain(f):
+    def inner(x): return f(x)
+    return inner
+def scale(x): return x * FACTOR
+@functools.cache
+def kept(x): return x + 1
+@plain
+def wrapped(x): return x + 1
+@plain
+def same(x): return x + 7
+class Base:
+    def go(self): return 1
+"""
+HOLDS_OLD = {
+    "an imported function": ("from pulpo_helpers import scale", "scale(2)", "pulpo_helpers.scale"),
+    "under another name": (
+        "from pulpo_helpers import scale as s",
+        "s(2)",
+        "pulpo_helpers.scale",
+    ),
+    "a cached one": ("from pulpo_helpers import kept", "kept(2)", "pulpo_helpers.kept"),
+    "a wrapped one": ("from pulpo_helpers import wrapped", "wrapped(2)", "pulpo_helpers.wrapped"),
+    "a base": (
+        "import pulpo_helpers\nclass My(pulpo_helpers.Base): pass",
+        "My().go()",
+        "pulpo_helpers.Base",
+    ),
+    "a default": (
+        "import pulpo_helpers\ndef f(x, by=pulpo_helpers.scale): return by(x)",
+        "f(2)",
+        "pulpo_helpers.scale",
+    ),
+    "an attribute": (
+        "import pulpo_helpers\nclass Table:\n    by = staticmethod(pulpo_helpers.scale)",
+        "Table.by(2)",
+        "pulpo_helpers.scale",
+    ),
+}
+EDITS = (
+    ("x * FACTOR", "x + FACTOR"),
+    ("x + 1", "1 - x"),
+    ("return 1\n", "return 2\n"),
+)
+
+
+@pytest.mark.parametrize("how", ["reload", "import"])
+@pytest.mark.parametrize("case", HOLDS_OLD)
+def test_what_holds_a_module_of_before_it_was_loaded_again_is_told(
+    project: Project, case: str, how: str
+) -> None:
+    cell, call, old = HOLDS_OLD[case]
+    root = project({"pulpo_helpers.py": RENEWED})
+    book = Notebook(cell, f"def op(): return {call}")
+    text = RENEWED
+    for one, other in EDITS:
+        text = text.replace(one, other)
+    project({"pulpo_helpers.py": text})
+    again = {
+        "reload": "import importlib, pulpo_helpers\nimportlib.reload(pulpo_helpers)",
+        "import": "import sys\ndel sys.modules['pulpo_helpers']\nimport pulpo_helpers",
+    }
+    book.run(again[how])
+
+    def told() -> list[str]:
+        carried = carry(book.recorder, {"op": book["op"]}, root=root)
+        found = [*carried.warnings, *verify(carried.text, root, kept=carried.kept)]
+        return [one for one in found if "take pulpo_helpers.py along" not in one]
+
+    names = {n for n, value in book.names.items() if n[0] != "_"} - {"op", "sys", "importlib"}
+    [holder] = {one.split("'")[1] for one in told() if " holds " in one}
+    assert holder in names
+    assert (
+        f"{holder!r} (cell 1) holds {old!r} as it was before 'pulpo_helpers' was loaded again, "
+        "and the export imports it as it is now: run cell 1 again"
+    ) in told()
+    book.run(cell)
+    assert told() == []
+
+
+@pytest.mark.parametrize("how", ["kept", "wrapped", "same", "scale"])
+def test_a_module_that_was_loaded_again_as_it_was_is_nothing_to_tell(
+    project: Project, how: str
+) -> None:
+    root = project({"pulpo_helpers.py": RENEWED})
+    book = Notebook(f"from pulpo_helpers import {how}", f"def op(): return {how}(2)")
+    project({"pulpo_helpers.py": RENEWED + "\nMORE = 1\n"})
+    book.run("import importlib, pulpo_helpers\nimportlib.reload(pulpo_helpers)")
+    carried = carry(book.recorder, {"op": book["op"]}, root=root)
+    assert len(carried.warnings) == 1
+    assert "take pulpo_helpers.py along" in carried.warnings[0]
+    assert verify(carried.text, root, kept=carried.kept) == ()
+
+
 RATES = """
 import functools
 @functools.singledispatch

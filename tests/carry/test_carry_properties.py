@@ -100,6 +100,10 @@ def outcome(notebook: Notebook) -> Carried | CarryError:
 @example(["K0.a = f1()", "def f0(x=5): return (x, 7)"], ["K0.a"])
 @example(["f0 = f3", "f0 = twice(f0)"], ["f0()"])
 @example(["f1 = f0", "f3 = twice(f3)"], ["f1()", "f3()"])
+@example(["c1: list = {'k': 1}; extra = c1", "c0 = c1", "if c1:\n    c1 = [K0.a]"], ["K0.a"])
+@example(["f1 = twice(f1)", "f3 = f2", "f0 = f3"], ["f0()"])
+@example(["c1 += c1", "c2 = c2"], ["c1"])
+@example(["c0: list = c1; extra = c0", "c0 = K0.a", "c1.append(0)"], ["c1"])
 def test_a_session_is_refused_or_gives_elsewhere_what_it_gives_here(
     sources: list[str], results: list[str]
 ) -> None:
