@@ -22,6 +22,7 @@ from typing import Any
 
 from .backends.document import Part, declaration
 from .carry.closure import stood_in_for
+from .carry.names import names_of
 from .carry.text import join, rename_function, split, strip_decorators
 from .errors import ExportError, PulpoError, UnknownNameError, UsageError, did_you_mean
 from .exports import MANIFEST, read_export, read_manifest
@@ -111,8 +112,7 @@ class _Part:
             return ()
         if isinstance(node, ast.Import | ast.ImportFrom):
             return tuple(a.asname or a.name.partition(".")[0] for a in node.names)
-        stores = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-        return tuple(n.id for n in stores if isinstance(n.ctx, ast.Store))
+        return names_of(node).binds
 
 
 def load(source: str | Path | None, folder: Path, registry: OperationRegistry) -> Cells:

@@ -1255,11 +1255,17 @@ class Session:
         for name, own in texts.items():
             known = self.recorder.by_name.get(name, ())
             same = known and any(known[-1].text in text for text in own)
-            if name in self.namespace and not same:
+            # What IPython put there is no name of the session: _, Out, exit.
+            if name in self.namespace and not same and (known or not self._is_of_ipython(name)):
                 value = self.namespace[name]
                 if not any(_imports(text, name, value) for text in own):
                     found.append(name)
         return found
+
+    def _is_of_ipython(self, name: str) -> bool:
+        shell = sys.modules.get("IPython")
+        own = getattr(shell.get_ipython(), "user_ns_hidden", {}) if shell else {}
+        return name in own or name.strip("_") == ""
 
     @contextlib.contextmanager
     def undone_on_error(self) -> Iterator[None]:

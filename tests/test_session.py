@@ -618,7 +618,7 @@ def test_what_cannot_be_carried_leaves_the_old_export(book: Notebook, tmp_path: 
 
 
 def test_what_an_export_would_refuse_is_told_beforehand(book: Notebook) -> None:
-    book.cell("import time\nlock = __import__('threading').Lock()\nnow = time.time()\nseen = []\n")
+    book.cell("import time\nlock = (n for n in '12')\nnow = time.time()\nseen = []\n")
     book.operation("bad", "def bad(x: Clean) -> int:\n    return len(str(lock)) + now\n")
     assert book.session.check().is_valid
     checked = book.session.check(export=True)
@@ -646,7 +646,8 @@ def test_what_fails_in_a_fresh_process_is_told_beforehand(book: Notebook) -> Non
     book.cell("assert 'pytest' in sys.modules  # pulpo: carry\n")
     [problem] = book.session.check(export=True).problems
     assert problem.code == "cannot-carry"
-    assert "does not run in a fresh process: AssertionError" in problem.message
+    assert "does not run in a fresh process at" in problem.message
+    assert "carry': AssertionError" in problem.message.replace('"', "'")
 
 
 def test_a_frozen_value_stays_frozen_in_what_is_made_anew(book: Notebook, tmp_path: Path) -> None:

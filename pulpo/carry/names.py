@@ -424,7 +424,8 @@ class _Reader:
         elif isinstance(node, ast.Subscript):
             self.hint(node.value, scope, lazy=lazy)
             kind = _last_part(node.value)
-            if kind == "Literal":
+            if kind == "Literal":  # its texts are no names
+                self.plain_hint(node.slice, scope, lazy=lazy)
                 return
             if kind == "Annotated" and isinstance(node.slice, ast.Tuple) and node.slice.elts:
                 self.hint(node.slice.elts[0], scope, lazy=lazy)

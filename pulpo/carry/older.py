@@ -134,7 +134,8 @@ def old_imports(
                 reached = _reached(value, dict.fromkeys(stale, ""), set(), recorder.namespace)
             if reached:
                 who = f"{name!r} (cell {piece.statement.cell})"
-                warning = f"{who} {_of_before(stale[reached[0]])}: run {_cells(piece)} again"
+                one = min((stale[key] for key in reached), key=lambda one: "<" in one.__qualname__)
+                warning = f"{who} {_of_before(one)}: run {_cells(piece)} again"
                 yield Older(holder=name, warning=warning)
     for name in modules:
         held = [one for one in vars(sys.modules[name]).values() if id(one) in stale]
@@ -144,9 +145,10 @@ def old_imports(
 
 
 def _of_before(one: Any) -> str:
-    module = _home(one)
+    module, name = _home(one), one.__qualname__.partition(".<locals>")[0]
+    what = f"'{module}.{name}'" if "<" not in name else f"what {module!r} made,"
     return (
-        f"holds '{module}.{one.__qualname__}' as it was before {module!r} was loaded again, and "
+        f"holds {what} as it was before {module!r} was loaded again, and "
         "the export imports it as it is now"
     )
 

@@ -92,7 +92,7 @@ def ordered(pieces: Iterable[Piece]) -> list[Piece]:
 def _keys_there(found: list[Piece]) -> dict[Piece, tuple[int, int, int]]:
     """Return the keys that pieces have once they are read in an order."""
     places: dict[str, int] = {}
-    keys = {}
+    keys: dict[Piece, tuple[int, int, int]] = {}
     for stand, piece in enumerate(found):
         firsts = [places.setdefault(name, stand) for name in piece.statement.binds]
         # Operations are declared in their order, wherever their functions stand.

@@ -347,6 +347,10 @@ class Purity:
             base = self.value_of(node.value, own)
             if isinstance(base, types.ModuleType | type):
                 return attribute(base, node.attr, _UNKNOWN)
+        match node:
+            case ast.Call(func=ast.Name(id="__import__"), args=[ast.Constant(value=str(name))]):
+                if name in sys.stdlib_module_names:  # as frozen values have it
+                    return sys.modules.get(name, _UNKNOWN)
         return _UNKNOWN
 
     def _impure(

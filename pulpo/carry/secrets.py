@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import io
 import math
 import re
+import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from pulpo.carry.formats import formats_in
 
 __all__ = ["Finding", "find_secrets", "is_secret_name"]
 
@@ -29,176 +33,112 @@ def find_secrets(text: str) -> Iterator[Finding]:
     text
         Valid Python.
     """
+    for kind, place in formats_in(text, _PLACEHOLDER):
+        line = text.count("\n", 0, place) + 1
+        yield Finding(name=_name_on_line(text, place), line=line, why=f"it holds {kind}")
     lower = text.lower()
-    for kind, match in _formats_in(text, lower):
-        yield _at(match, kind)
-    for match in _BARE_FORMAT.finditer(text):
-        yield _at(match, list(_BARE_FORMATS)[int((match.lastgroup or "f0")[1:])])
-    split = _MAY_BE_SPLIT.search(text)
-    named = any(hint in lower for hint in _HINTS)
-    if named:
-        yield from _by_pairs(text)
-    for part in ast.walk(ast.parse(text)) if split or named else ():
+    split = _MAY_BE_SPLIT.search(text) is not None
+    if not split and not any(hint in lower for hint in _HINTS):
+        return
+    yield from _in_tree(ast.parse(text), split=split)
+    for line, comment in _comments(text) if "#" in text else ():
+        yield from _in_comment(comment, line)
+
+
+# Without one of these no rule for names can hold; most texts are done with after this look.
+_HINTS = (
+    *("pass", "kennwort", "pwd", "secret", "token", "key", "credential", "bearer", "auth"),
+    *("connect", "login", "client", "session", "api", "jwt", "pw =", "pw=", "pw:", "pw'", 'pw"'),
+    *("fernet", "hmac", "url.create"),
+)
+# 'ghp_…' '…', which Python puts together, and letters that are written as numbers.
+_MAY_BE_SPLIT = re.compile(
+    r"[^\s(\[{,='\"]['\"]\s*[\\+]?\s*[rbuf]?['\"][\w.-]|(?:\\x[0-9a-f]{2}){4}", re.IGNORECASE
+)
+_WORD = (
+    r"pass(?:word|wd|phrase|code|wort)?|kennwort|pwd|pw|secret|token|jwt|bearer"
+    r"|(?:api|access|private|secret|auth|signing|encryption|account|sharedaccess)[-_]?key"
+    r"|credentials?|auth|authorization|connection[-_]?string"
+    r"|(?:access|api|auth|bearer|refresh)token|(?:app|client)secret"
+)
+_LAST_WORDS = re.compile(rf"(?:(?:^|_)(?:{_WORD})|password|passwd)s?$", re.IGNORECASE)
+# Names that are many things besides: of these a value has to look like no word.
+_LOOSE = re.compile(r"(?i)(?:tokens|passes|auths|_pass)$")
+_NUMBERS = re.compile(r"(?i)(?:password|passwd|passwort|kennwort|pwd|passcode)$")
+_PHRASES = re.compile(r"(?i)passphrase$")
+# password=… within a connection string, a URL's query, JSON, a command or a comment.
+_PAIR = re.compile(
+    rf"(?P<word>{_WORD})(?P<how>['\"]?[ \t]*[:=][ \t]*['\"]?)(?P<value>[^\s,;&'\"{{}}()<>\[\]]+)"
+    rf"|--[\w-]*?(?P<option>{_WORD})[ =]['\"]?(?P<given>[^\s'\"{{}}$<-][^\s'\"{{}}]*)",
+    re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(
+    r"^(?:|\*+|x+|\.+|…|-+|none|null|true|false|str|string|text|bytes|int|todo|tbd|example.*|dummy"
+    r"|secret|password|token|object|category|bool(?:ean)?|date|(?:float|int)\d\d|varchar.*|required|optional|missing|hidden|redacted|masked|changeme"
+    r"|change[-_]me|your[-_ ].*|<.*>|\{.*\}|\$\w+|\$\{.*\}|:\w+|@\w+|\?"
+    r"|%\(?.*|env|environ.*|os\.(?:environ|getenv).*|(?-i:[A-Z]+(?:_[A-Z]+)+))$",
+    re.IGNORECASE,
+)
+_IS_A_PATH = re.compile(r"(?:~|\.{1,2})?/[\w./-]*|[\w-]+(?:/[\w.-]+)+\.\w{1,8}|arn:.*")
+_DECLARED = frozenset(("SecretStr", "SecretBytes", "Secret"))
+_AUTH_CALL = re.compile(r"login|auth|connect|client|credential|session|token|password|api", re.I)
+#: Which argument is the credential in what is called like this.
+_POSITIONS = {
+    **dict.fromkeys(("HTTPBasicAuth", "HTTPDigestAuth", "HTTPProxyAuth", "BasicAuth", "login"), 1),
+    **dict.fromkeys(("hmac.new", "Fernet"), 0),
+    **dict.fromkeys(("jwt.encode", "jwt.decode"), 1),
+    "URL.create": 2,
+}
+
+
+def _in_tree(tree: ast.AST, *, split: bool = False) -> Iterator[Finding]:
+    """Find what names say, what calls are given, and pairs within texts."""
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str | bytes):
+            yield from _in_text(_plain(part.value), part.lineno)
         if split and isinstance(part, ast.Constant | ast.BinOp):
-            yield from _by_whole_text(part)
+            for kind, _ in formats_in(_joined(part) or "", _PLACEHOLDER):
+                yield Finding(name="", line=part.lineno, why=f"it holds {kind}")
         for name, value in _named_values(part):
-            if is_secret_name(name) and _could_be_secret(value.value):
+            if is_secret_name(name) and _could_be_secret(value.value, name):
                 yield Finding(name=name, line=value.lineno, why=f"the name {name!r} says so")
         if isinstance(part, ast.Call):
             yield from _by_argument(part)
 
 
-_WORD = (
-    r"pass(?:word|wd|phrase|code|wort)?|kennwort|pwd|pw|secret|token"
-    r"|api[-_]?key|access[-_]?key|private[-_]?key|secret[-_]?key|auth[-_]?key|signing[-_]?key|encryption[-_]?key|credential|credentials|bearer|auth|authorization"
-    r"|(?:access|api|auth|bearer|refresh)token|(?:app|client)secret"
-    r"|apikey|accountkey|sharedaccesskey|connection[-_]?string|jwt"
-)
-_LAST_WORDS = re.compile(rf"(?:(?:^|_)(?:{_WORD})|password|passwd)s?$", re.IGNORECASE)
-_URL = "a URL with a password"
-# Key formats whose makers publish them: what each holds in small letters, and the format itself.
-_FORMATS = {
-    "an AWS access key": (
-        "akia asia abia acca a3t",
-        r"\b(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[0-9A-Z]{16}\b",
-    ),
-    "a GitHub token": (
-        "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
-        r"\b(?:gh[pousr]_[A-Za-z0-9_]{30,}|github_pat_[A-Za-z0-9_]{30,})",
-    ),
-    "a GitLab token": (
-        "glpat- gldt- glft- glsoat- glrt- glcbt- glimt- glptt- glagent- gloas- gr1348941",
-        r"\b(?:gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas)-|GR1348941)[\w-]{16,}",
-    ),
-    "an API key (sk-…)": ("sk-", r"\bsk-[A-Za-z0-9_-]{16,}"),
-    "a Stripe key": ("k_live_ k_test_", r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"),
-    "a Slack token": ("xox", r"\b[xX][oO][xX][A-Za-z]-[A-Za-z0-9-]{10,}"),
-    "a Slack webhook": ("hooks.slack", r"(?i:hooks\.slack\.com/services/)[\w/]{20,}"),
-    "a Google API key": ("aiza", r"\bAIza[A-Za-z0-9_-]{30,}"),
-    "a Google OAuth token": ("ya29.", r"\bya29\.[A-Za-z0-9_-]{20,}"),
-    "a Hugging Face token": ("hf_", r"\bhf_[A-Za-z0-9]{20,}"),
-    "an npm token": ("npm_", r"\bnpm_[A-Za-z0-9]{30,}"),
-    "a PyPI token": ("pypi-", r"\bpypi-[A-Za-z0-9_-]{30,}"),
-    "a SendGrid key": ("sg.", r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
-    "a DigitalOcean token": ("_v1_", r"\bdo[opr]_v1_[a-f0-9]{40,}"),
-    "a Prefect API key": ("pnu_ pnb_", r"\bpn[ub]_[A-Za-z0-9]{30,}"),
-    "a Google client secret": ("gocspx-", r"\bGOCSPX-[\w-]{20,}"),
-    "a Stripe webhook secret": ("whsec_", r"\bwhsec_[A-Za-z0-9+/=]{24,}"),
-    "a Slack app token": ("xapp-", r"\bxapp-[0-9]-[A-Z0-9]+-[0-9]+-[a-z0-9]+"),
-    "a Databricks token": ("dapi", r"\bdapi[a-f0-9]{32}\b"),
-    "a Vault token": ("hvs. hvb. hvr.", r"\bhv[sbr]\.[\w-]{24,}"),
-    "a Linear key": ("lin_api lin_oauth", r"\blin_(?:api|oauth)_[A-Za-z0-9]{32,}"),
-    "a Notion token": ("secret_ ntn_", r"\b(?:secret_[A-Za-z0-9]{43}|ntn_[A-Za-z0-9]{40,})\b"),
-    "a Shopify token": ("shpat_ shpca_ shppa_ shpss_", r"\bshp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}"),
-    "a Postman key": ("pmak-", r"\bPMAK-[a-f0-9]{24}-[a-f0-9]{34}"),
-    "a New Relic key": ("nrak-", r"\bNRAK-[A-Z0-9]{27}\b"),
-    "a Grafana token": ("glsa_ glc_", r"\bgl(?:sa|c)_[A-Za-z0-9+/=_]{32,}"),
-    "an age key": ("age-secret-key", r"\bAGE-SECRET-KEY-1[A-Z0-9]{50,}"),
-    "a Groq key": ("gsk_", r"\bgsk_[A-Za-z0-9]{40,}"),
-    "a Perplexity key": ("pplx-", r"\bpplx-[A-Za-z0-9]{40,}"),
-    "an xAI key": ("xai-", r"\bxai-[A-Za-z0-9]{60,}"),
-    "a Replicate token": ("r8_", r"\br8_[A-Za-z0-9]{37}\b"),
-    "a Tavily key": ("tvly-", r"\btvly-[A-Za-z0-9-]{28,}"),
-    "a LangSmith key": ("lsv2_", r"\blsv2_(?:pt|sk)_[a-f0-9]{32}"),
-    "a Pinecone key": ("pcsk_", r"\bpcsk_[A-Za-z0-9_]{40,}"),
-    "a Contentful token": ("cfpat-", r"\bCFPAT-[\w-]{40,}"),
-    "a Docker token": ("dckr_", r"\bdckr_(?:pat|oat)_[\w-]{20,}"),
-    "a Sentry token": ("sntry", r"\bsntry[su]_[\w+/=-]{30,}"),
-    "an Atlassian token": ("atatt3", r"\bATATT3[\w=-]{50,}"),
-    "a Doppler token": ("dp.", r"\bdp\.(?:pt|st|ct|sa)\.[A-Za-z0-9.]{40,}"),
-    "a Terraform token": (".atlasv1.", r"\b[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
-    "a Supabase token": ("sbp_", r"\bsbp_[a-f0-9]{40}"),
-    "a Figma token": ("figd_", r"\bfigd_[\w-]{38,}"),
-    "a signed Azure URL": ("sig=", r"[?&]sig=[A-Za-z0-9%+/]{40,}"),
-    "a JSON web token": ("eyj", r"\b(?=eyJ[\w.+/=-]{17})eyJ[\w=-]+\.[\w=-]"),
-    "a private key": (
-        "begin putty-user-key",
-        r"\bBEGIN [A-Z0-9 ]*PRIVATE KEY|\bPuTTY-User-Key-File-[0-9]",
-    ),
-    "an HTTP credential": (
-        "bearer basic token",
-        r"\b(?:Bearer|Basic|Token)\s+(?!token\b)[A-Za-z0-9+/_.=-]{12,}",
-    ),
-    _URL: (
-        "://",
-        r"(?:\b[a-z][a-z0-9+.-]*|\})://(?:[^\s/:@{}'\"<>]*|\{[^\s{}]*\})"
-        r":[^\s/@{}'\"<>*]+@[\w\[{]",
-    ),
-    "an Azure storage key": ("accountkey=", r"AccountKey=[A-Za-z0-9+/=]{60,}"),
-    "a Square secret": ("sq0", r"\bsq0[a-z]{3}-[\w\\-]{22,}"),
-    "a Mailchimp key": ("-us", r"\b[0-9a-z]{32}-us[0-9]{1,2}\b"),
-    "an Airtable token": ("pat", r"\bpat[A-Za-z0-9]{14}\.[a-f0-9]{64}"),
-    "an Artifactory key": ("akc", r"\bAKC[A-Za-z0-9]{10,}"),
-}
-# Those that no word gives away: looked for in every text, all at once.
-_BARE_FORMATS = {
-    "a Twilio key": r"\b(?:AC|SK)[a-z0-9]{32}\b",
-    "a Telegram token": r"\b[0-9]{8,10}:[\w-]{35}(?![\w-])",
-    "a Discord token": r"\b[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,}",
-}
-_BARE_FORMAT = re.compile(
-    "|".join(f"(?P<f{place}>{one})" for place, one in enumerate(_BARE_FORMATS.values()))
-)
-# password=… within a connection string, a URL's query or a comment.
-_PAIR = re.compile(
-    rf"(?:{_WORD})['\"]?[ \t]*[:=][ \t]*(?P<quote>['\"]?)(?P<value>[^\s,;&'\"{{}}()<>\[\]]+)",
-    re.IGNORECASE,
-)
-# Without one of these no rule for names can hold; most texts are done with after this look.
-_HINTS = (
-    *("pass", "kennwort", "pwd", "secret", "token", "key", "credential", "bearer", "auth"),
-    *("connect", "login", "client", "session", "api", "jwt", "pw =", "pw=", "pw:", "pw'", 'pw"'),
-)
-# 'ghp_…' '…', which Python puts together, and letters that are written as numbers.
-_MAY_BE_SPLIT = re.compile(
-    r"[^\s(\[{,='\"]['\"]\s*[\\+]?\s*[rbuf]?['\"][\w.-]|\\(?:x[0-9a-f]{2}){4}", re.I
-)
-_PLACEHOLDER = re.compile(
-    r"^(?:|\*+|x+|\.+|…|-+|none|null|true|false|str|bytes|int|todo|tbd|example.*|dummy|secret"
-    r"|password|token|changeme|change[-_]me|your[-_ ].*|<.*>|\{.*\}|\$\w+|\$\{.*\}"
-    r"|%\(?.*|env|environ.*|os\.(?:environ|getenv).*|(?-i:[A-Z]+(?:_[A-Z]+)+))$",
-    re.IGNORECASE,
-)
-_DECLARED = frozenset(("SecretStr", "SecretBytes", "Secret"))
-_AUTH_CALL = re.compile(r"login|auth|connect|client|credential|session|token|password|api", re.I)
+def _in_comment(comment: str, line: int) -> Iterator[Finding]:
+    """Look into a comment as a text, and as code that was commented out."""
+    yield from _in_text(comment, line)
+    try:
+        tree = ast.parse(comment.strip())
+    except (SyntaxError, ValueError):
+        return
+    for found in _in_tree(tree):
+        yield Finding(name=found.name, line=line, why=found.why)
 
 
-def _formats_in(text: str, lower: str) -> Iterator[tuple[str, re.Match[str]]]:
-    """Yield the formats of keys that a text holds, each with its place."""
-    for kind, (hints, pattern) in _FORMATS.items():
-        if any(hint in lower for hint in hints.split()):
-            for match in re.finditer(pattern, text):
-                if kind != _URL or not _is_placeholder_url(match.group()):
-                    yield kind, match
+def _comments(text: str) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string.lstrip("#")
 
 
-def _by_pairs(text: str) -> Iterator[Finding]:
+def _in_text(text: str, line: int) -> Iterator[Finding]:
+    """Find ``password=…`` in what a text says."""
+    if len(text) < 8 or not any(hint in text.lower() for hint in _HINTS):
+        return
     for match in _PAIR.finditer(text):
-        start = text.rfind("\n", 0, match.start()) + 1
-        row, place = text[start : match.end()], match.start() - start
-        word = re.match(rf"(?:{_WORD})", match.group(), re.IGNORECASE)
-        before = re.search(r"[A-Za-z0-9_-]*$", row[:place])
-        name = f"{before[0] if before else ''}{word[0] if word else ''}"
-        quoted = bool(match["quote"])
-        if (
-            is_secret_name(name)
-            and _in_text_or_comment(row, place, only_comment=quoted)
-            and _could_be_secret(match["value"])
-            and not _is_code(match["value"])
-        ):
-            line = text.count("\n", 0, start) + 1
-            yield Finding(name=name, line=line, why=f"a value follows {name!r}")
-
-
-def _at(match: re.Match[str], kind: str) -> Finding:
-    text, place = match.string, match.start()
-    line = text.count("\n", 0, place) + 1
-    return Finding(name=_name_on_line(text, place), line=line, why=f"it holds {kind}")
-
-
-def _is_placeholder_url(url: str) -> bool:
-    password = url.rsplit("@", 1)[0].rsplit(":", 1)[-1]
-    return bool(_PLACEHOLDER.match(password)) and password.lower() not in ("secret", "password")
+        word, value = match["word"] or match["option"], match["value"] or match["given"]
+        before = re.search(r"[\w:.-]*$", text[: match.start()])
+        name = f"{before[0] if before else ''}{word}"
+        if not is_secret_name(name.rpartition(":")[2]) or name.startswith("arn:"):
+            continue
+        # 'token: missing' is prose.
+        written = match["option"] or "=" in match["how"] or match["how"].strip()[-1] in "'\""
+        told = written or any(map(str.isdigit, value))
+        if told and _could_be_secret(value, name) and not _is_code(value):
+            at = line + text.count("\n", 0, match.start())
+            yield Finding(name=name.lstrip("-"), line=at, why=f"a value follows {name!r}")
 
 
 def _name_on_line(text: str, place: int) -> str:
@@ -207,22 +147,8 @@ def _name_on_line(text: str, place: int) -> str:
     return match[1] if match else ""
 
 
-def _in_text_or_comment(line: str, place: int, *, only_comment: bool) -> bool:
-    """Tell whether a place on a line is in a comment or a string: code is read from its tree."""
-    before = line[:place]
-    if "#" in before or only_comment:
-        return "#" in before
-    return before.count('"') % 2 == 1 or before.count("'") % 2 == 1
-
-
-def _by_whole_text(node: ast.Constant | ast.BinOp) -> Iterator[Finding]:
-    """Look for formats in what pieces of text are once they are put together."""
-    text = _joined(node)
-    for kind, _ in _formats_in(text, text.lower()) if text else ():
-        yield Finding(name="", line=node.lineno, why=f"it holds {kind}")
-
-
 def _joined(node: ast.AST) -> str | None:
+    """Return a text that Python puts together from parts."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -235,9 +161,12 @@ def _is_code(value: str) -> bool:
     return bool(re.match(r"(?:os|self|settings|config|args)\.|str\b|None\b", value))
 
 
+_Pair = tuple[ast.AST | str | None, ast.AST | None]
+
+
 def _named_values(node: ast.AST) -> Iterator[tuple[str, ast.Constant]]:
-    """Yield the names of a node that are given text, however they are given it."""
-    pairs: list[tuple[ast.AST | str | None, ast.AST | None]] = []
+    """Yield the names of a node that are given values, however they are given them."""
+    pairs: list[_Pair] = []
     if isinstance(node, ast.Assign):
         pairs = [(target, node.value) for target in node.targets]
         for left in node.targets:
@@ -250,7 +179,10 @@ def _named_values(node: ast.AST) -> Iterator[tuple[str, ast.Constant]]:
     elif isinstance(node, ast.Dict):
         pairs = list(zip(node.keys, node.values, strict=True))
     elif isinstance(node, ast.Compare):
-        pairs = [(node.left, node.comparators[0])]
+        both = (node.left, node.comparators[0])
+        known = [part.value for part in both if isinstance(part, ast.Constant)]
+        if any(any(map(str.isdigit, _plain(one))) for one in known):  # not token == "def"
+            pairs = [both, both[::-1]]
     elif isinstance(node, ast.arguments):
         named = [*node.posonlyargs, *node.args]
         last = named[len(named) - len(node.defaults) :]
@@ -262,33 +194,50 @@ def _named_values(node: ast.AST) -> Iterator[tuple[str, ast.Constant]]:
         pairs = _pairs_of_call(node)
     for target, value in pairs:
         name = target if isinstance(target, str) else _name_of(target)
-        for constant in _texts_in(value):
+        for constant in _values_in(value):
             yield name, constant
 
 
-def _pairs_of_call(node: ast.Call) -> list[tuple[ast.AST | str | None, ast.AST | None]]:
-    """Read ``os.getenv("TOKEN", "…")`` and ``headers.setdefault("Authorization", "…")``."""
-    if len(node.args) == 2 and isinstance(node.args[0], ast.Constant):
-        return [(node.args[0], node.args[1])]
+def _pairs_of_call(node: ast.Call) -> list[_Pair]:
+    """Read ``os.getenv("TOKEN", "…")``, ``setattr(c, "token", "…")`` and ``setdefault``."""
+    args = node.args[1:] if _name_of(node.func) == "setattr" else node.args
+    if len(args) == 2 and isinstance(args[0], ast.Constant):
+        return [(args[0], args[1])]
     return []
 
 
-def _texts_in(node: ast.AST | None) -> list[ast.Constant]:
+def _values_in(node: ast.AST | None) -> list[ast.Constant]:
+    """Return the texts and numbers that an expression may give."""
+    parts: Iterable[ast.AST | None] = ()
     if isinstance(node, ast.Constant):
-        return [node] if isinstance(node.value, str | bytes) else []
+        is_one = isinstance(node.value, str | bytes | int) and not isinstance(node.value, bool)
+        return [node] if is_one else []
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
-        return [found for part in node.elts for found in _texts_in(part)]
-    if isinstance(node, ast.BinOp):
-        return [*_texts_in(node.left), *_texts_in(node.right)]
-    if isinstance(node, ast.BoolOp):
-        return [found for part in node.values for found in _texts_in(part)]
-    if isinstance(node, ast.Call):  # SecretStr("…"), b64decode("…"), os.getenv("TOKEN", "…")
-        first = 1 if isinstance(node.func, ast.Attribute) and node.func.attr in _LOOK_UPS else 0
+        parts = node.elts
+    elif isinstance(node, ast.Dict):
+        parts = [
+            value
+            for key, value in zip(node.keys, node.values, strict=True)
+            if not is_secret_name(_name_of(key))  # which is looked at by itself
+        ]
+    elif isinstance(node, ast.BinOp):
+        parts = (node.left, node.right)
+    elif isinstance(node, ast.BoolOp):
+        parts = node.values
+    elif isinstance(node, ast.IfExp):
+        parts = (node.body, node.orelse)
+    elif isinstance(node, ast.Call):  # SecretStr("…"), b64decode("…"), os.getenv("TOKEN", "…")
+        method = node.func if isinstance(node.func, ast.Attribute) else None
+        is_text = method is not None and isinstance(method.value, ast.Constant)
+        if method is not None and (is_text or method.attr in _OF_TEXTS):  # "…".strip()
+            return _values_in(method.value)
+        first = 1 if method is not None and method.attr in _LOOK_UPS else 0
         named = [one.value for one in node.keywords if one.arg in _GIVES]  # Field(default="…")
-        return [found for part in [*node.args[first:], *named] for found in _texts_in(part)]
-    return []
+        parts = [*node.args[first:], *named]
+    return [found for part in parts for found in _values_in(part)]
 
 
+_OF_TEXTS = frozenset(("encode", "decode", "strip", "lstrip", "rstrip", "split", "replace"))
 _GIVES = frozenset(("default", "value"))
 _LOOK_UPS = frozenset(("getenv", "get", "pop", "setdefault", "prompt", "getpass", "input"))
 
@@ -311,25 +260,41 @@ def is_secret_name(name: str) -> bool:
     return bool(_LAST_WORDS.search(words))
 
 
-def _could_be_secret(value: object) -> bool:
-    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    if len(text) < 4 or _PLACEHOLDER.match(text):
+def _could_be_secret(value: object, name: str) -> bool:
+    text = _plain(value).strip()
+    if isinstance(value, int):
+        return bool(_NUMBERS.search(name)) and len(text) >= 4
+    if len(text) < 4 or _PLACEHOLDER.match(text) or _IS_A_PATH.fullmatch(text):
         return False
-    return not any(mark.isspace() for mark in text) and not re.fullmatch(r"https?://[^@]*", text)
+    if any(mark.isspace() for mark in text):
+        return bool(_PHRASES.search(name))
+    has_digit = any(map(str.isdigit, text))
+    if not has_digit and (is_secret_name(text) or _LOOSE.search(name)):
+        return False  # {"password": "db_password"}
+    return not re.fullmatch(r"https?://[^@]*", text)
+
+
+def _plain(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def _by_argument(node: ast.Call) -> Iterator[Finding]:
     """Find ``Client("…random…")``: text in a call that signs in, if it looks like no word."""
     called = _name_of(node.func)
     if called in _DECLARED:
-        for constant in (text for part in node.args for text in _texts_in(part)):
+        for constant in (text for part in node.args for text in _values_in(part)):
             if constant.value:
                 yield Finding(name=called, line=constant.lineno, why=f"{called!r} says so")
         return
+    place = _POSITIONS.get(ast.unparse(node.func)[-20:], _POSITIONS.get(called))
+    given = node.args[place : place + 1] if place is not None else []
+    for constant in (value for part in given for value in _values_in(part)):
+        if _could_be_secret(constant.value, called):
+            yield Finding(name=called, line=constant.lineno, why=f"it is passed to {called!r}")
     if not _AUTH_CALL.search(called):
         return
-    for part in node.args:
-        for constant in _texts_in(part):
+    for part in (*node.args, *(one.value for one in node.keywords if one.arg == "key")):
+        for constant in _values_in(part):
             if _is_random(constant.value):
                 why = f"a random text is passed to {called!r}"
                 yield Finding(name=called, line=constant.lineno, why=why)
@@ -338,7 +303,13 @@ def _by_argument(node: ast.Call) -> Iterator[Finding]:
 def _is_random(value: object) -> bool:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9+/_=.-]{16,}", value):
         return False
+    if not any(_is_mixed(part) for part in re.split(r"[/_.-]", value)):
+        return False  # data/jobs_2024_final.parquet
     kinds = [any(map(test, value)) for test in (str.isdigit, str.isupper, str.islower)]
     counts = Counter(value).values()
     entropy = -sum(n / len(value) * math.log2(n / len(value)) for n in counts)
     return sum(kinds) >= 2 and kinds[0] and entropy > 3.2
+
+
+def _is_mixed(text: str) -> bool:
+    return len(text) >= 8 and any(map(str.isdigit, text)) and any(map(str.isalpha, text))

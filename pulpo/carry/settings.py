@@ -199,7 +199,10 @@ _SEED = re.compile(r"(?!get_)(?:\w+_)?seeds?(?:_\w+)?")
 
 
 def seeds(recorder: Recorder, pieces: Iterable[Piece], purity: Purity) -> Iterator[str]:
-    """Yield a warning for each call that seeded what the text draws from, and is not carried."""
+    """Yield a warning for each call that seeded what the text draws from, and is not carried.
+
+    Python's own numbers are told even so: in an export Prefect draws from them, too.
+    """
     if not any("seed" in statement.text for statement in recorder.statements):
         return
     pieces = list(pieces)
@@ -207,16 +210,27 @@ def seeds(recorder: Recorder, pieces: Iterable[Piece], purity: Purity) -> Iterat
     calls = [
         (statement, call)
         for statement in {one.text: one for one in recorder.statements}.values()
-        if statement.index not in carried
         for call in _seeding(statement, recorder)
     ]
-    if not calls or not any(_draws(piece, purity) for piece in pieces):
-        return
-    for cell, text in dict.fromkeys((one.cell, call_text(call)) for one, call in calls):
-        yield (
-            f"cell {cell} ran {text}, which seeds random numbers, and the export does not: add the "
-            "comment '# pulpo: carry' to that line, or seed inside the operation"
-        )
+    drawn = {kind for piece in pieces for kind in _draws(piece, purity)} if calls else set()
+    for cell, text, own, goes_along in dict.fromkeys(
+        (one.cell, call_text(call), _seeds_python(call, purity), one.index in carried)
+        for one, call in calls
+    ):
+        if own and "random" in drawn:
+            yield (
+                f"cell {cell} ran {text}, and in the export Prefect draws from these numbers, too: "
+                "seed inside the operation, or make a random.Random(…) there"
+            )
+        elif drawn and not goes_along:
+            yield (
+                f"cell {cell} ran {text}, which seeds random numbers, and the export does not: add "
+                "the comment '# pulpo: carry' to that line, or seed inside the operation"
+            )
+
+
+def _seeds_python(call: ast.Call, purity: Purity) -> bool:
+    return purity.value_of(call.func) is getattr(sys.modules.get("random"), "seed", call)
 
 
 def _seeding(statement: Statement, recorder: Recorder) -> Iterator[ast.Call]:
@@ -241,13 +255,14 @@ def _seeding(statement: Statement, recorder: Recorder) -> Iterator[ast.Call]:
             yield call
 
 
-def _draws(piece: Piece, purity: Purity) -> bool:
-    """Tell whether a statement draws from the numbers that all share."""
+def _draws(piece: Piece, purity: Purity) -> Iterator[str]:
+    """Yield whose numbers, shared by all, a statement draws from: Python's or numpy's."""
     numpys = getattr(sys.modules.get("numpy.random"), "mtrand", None)
-    shared = [getattr(sys.modules.get("random"), "_inst", None), getattr(numpys, "_rand", None)]
+    pythons = getattr(sys.modules.get("random"), "_inst", None)
+    shared = {"random": pythons, "numpy": getattr(numpys, "_rand", None)}
     for node in ast.walk(piece.node) if piece.kind is not Kind.IMPORT else ():
         if isinstance(node, ast.Attribute | ast.Name):
-            owner = getattr(purity.value_of(node), "__self__", None)
-            if owner is not None and any(owner is one for one in shared):
-                return True
-    return False
+            value = purity.value_of(node)
+            owner = getattr(value, "__self__", None)
+            if owner is not None and getattr(value, "__name__", "") != "seed":
+                yield from (kind for kind, one in shared.items() if owner is one)

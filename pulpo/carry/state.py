@@ -163,6 +163,8 @@ def told(one, home, depth=6, left=None):
         return repr(one)
     if isinstance(one, type):
         return "class " + one.__qualname__
+    if type(one).__name__ == "_lru_cache_wrapper":
+        return f"cached {{one.cache_parameters()}} " + told(one.__wrapped__, home, depth, left)
     if not depth:
         return "…"
     if type(one) is re.Pattern:
@@ -247,6 +249,19 @@ def defaults_of(function):
     found = dict(zip(names[len(names) - len(values) :], values))
     return {{**found, **(function.__kwdefaults__ or {{}})}}
 
+MARKS = re.compile("<[^<>]*>|Model[(][^()]*[)]")
+
+def constraints(field, home):
+    \"\"\"Return what else pydantic checks of a field: its annotation, limits, validators.\"\"\"
+    text = re.sub("ForwardRef[(]'(.*?)'[^)]*[)]|<class '(.*?)'>", r"\\1\\2", repr(field.annotation))
+    found = [MARKS.sub("", text.replace(home + ".", "").replace("'", ""))]
+    for one in field.metadata:
+        if type(one).__name__ != "Model":  # names data, and is another class in an export
+            names = [*getattr(type(one), "__dataclass_fields__", ()), *attributes(one)]
+            parts = {{name: getattr(one, name, None) for name in names}}
+            found.append(type(one).__name__ + told(parts, home))
+    return found
+
 def kept(value, home):
     if isinstance(value, types.ModuleType):  # of random numbers
         import pickle
@@ -272,7 +287,8 @@ def kept(value, home):
             found[""] = digest([(name, told(one.value, home)) for name, one in members])
         fields = vars(value).get("__pydantic_fields__") or vars(value).get("model_fields")
         for name, field in fields.items() if isinstance(fields, dict) else ():
-            found.setdefault(name, digest(told(field.default, home)))
+            own = told(field.default, home)
+            found.setdefault(name, digest([own, *constraints(field, home)]))
         for name, part in list(vars(value).items()):
             if name[0] != "_" and name not in found:
                 found.update(sizes(part, home, name))
@@ -400,7 +416,7 @@ class Kept:
                 f"{name!r} was edited after it was imported here, and the export imports it as it "
                 "is now: load it again (importlib.reload) and run the cells that use it"
             )
-        elif self.how == "called" and "()" not in other:
+        elif self.how == "called" and not {"", "()"}.intersection(other):
             what = " and ".join(map(repr, other[:3]))
             yield (
                 f"{name!r} keeps {what}, which calls or cells have changed: the export starts with "
@@ -467,6 +483,8 @@ def kept_by(
     for piece, names in newest(pieces):
         with suppress(Exception):  # a user's object may fail when it is looked at
             for name, value, how in _holders(piece, names, recorder):
+                if not _is_its_own(piece, name, recorder):
+                    continue
                 digests = scope["kept"](value, home)
                 if digests and name not in words:
                     found[name] = Kept(cell=piece.statement.cell, digests=digests, how=how)
@@ -539,6 +557,14 @@ def _holders(
             continue
         is_called = defines or isinstance(value, types.FunctionType)
         yield name, value, "called" if is_called else "held"
+
+
+def _is_its_own(piece: Piece, name: str, recorder: Recorder) -> bool:
+    """Tell whether a name is what a piece made: a registry may hold functions of other names."""
+    newest = (recorder.by_name.get(name) or [piece.statement])[-1]
+    defines = isinstance(newest.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    is_older = newest is not piece.statement and newest.index > piece.statement.index and defines
+    return name.partition(".")[0] in recorder.namespace and not is_older
 
 
 def _patched(

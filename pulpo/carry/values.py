@@ -69,7 +69,7 @@ _RUNNING = re.compile(r"(Thread|Process|Popen|Executor|Future|Task|EventLoop|Tim
 # A new one is as good as the old one.
 _FRESH = frozenset(["threading", "_thread", "asyncio", "logging", "contextvars", "_contextvars"])
 # Nothing can change these, and they cannot be compared: the text that made them says it all.
-_OPAQUE = frozenset(["object", "Struct", "itemgetter", "attrgetter", "methodcaller"])
+_OPAQUE = frozenset(["object", "Struct", "itemgetter", "attrgetter", "methodcaller", "KeyWrapper"])
 
 
 def attribute(value: object, name: str, default: Any = None) -> Any:

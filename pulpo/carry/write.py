@@ -229,6 +229,8 @@ def verify(
     """
     modules = tuple(modules)
     code = "".join(f"\noperations.{module}" for module in modules)
+    edited = [name[:-1] for name, one in kept.items() if one.how == "edited"]
+    code += "".join(f"\nwith suppress(Exception): import {name}" for name in edited)
     code += _TELL.format(digests=dict(digests), kept=list(kept))
     if shared is not None:
         code += SHARED + _TELL_SHARED.format(names=list(shared.cells))
@@ -459,7 +461,20 @@ def _said(status: int, answer: str, errors: str, modules: Iterable[str]) -> Any:
             "else in this session has imported.",
             fix=f"Add 'import {lacking[1]}.{lacking[2]}' to a cell.",
         )
-    raise CarryError(f"the carried text does not run in a fresh process: {last}")
+    lines = re.findall(r'operations\.py", line \d+.*\n +(.+)', errors)
+    where = f" at {lines[-1][:90]!r}" if lines else ""
+    kind = last.partition(":")[0]
+    raise CarryError(
+        f"the carried text does not run in a fresh process{where}: {last.rstrip('.')}.",
+        fix=_WAYS_OUT.get(kind, "Restart, and run the cells from the top, to see that here."),
+    )
+
+
+_WAYS_OUT = {
+    "FileNotFoundError": "What is read while an export is imported would have to be there wherever "
+    "it runs: read it inside an operation.",
+    "ModuleNotFoundError": "Install it, or put it beside the notebook.",
+}
 
 
 def _module_place(

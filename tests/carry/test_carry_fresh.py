@@ -6,6 +6,7 @@ import calendar
 import csv
 import decimal
 import logging
+import re
 import socket
 import sys
 import warnings
@@ -446,7 +447,7 @@ SEEDS = {
         "import random\ndef start(): random.seed(1)\nstart()",
         "start(), which seeds",
     ),
-    "a block": ("import random\nif True:\n    random.seed(1)", "random.seed(…), which seeds"),
+    "a block": ("import random\nif True:\n    random.seed(1)", "random.seed(…), and in the"),
     "numpy in a loop": (
         "import random\nimport numpy as np\nfor n in [1]: np.random.seed(n)",
         "np.random.seed(…), which seeds",
@@ -463,11 +464,29 @@ def test_a_seed_that_is_not_carried_is_told(name: str) -> None:
     assert carried_by(cell, "def op(): return random.Random(3).random()")[1] == ()
 
 
-def test_a_seed_by_its_own_name_is_told() -> None:
-    _, told = carried_by("from random import seed, random\nseed(5)", "def op(): return random()")
+@pytest.mark.parametrize("mark", ["", "  # pulpo: carry"])
+@pytest.mark.parametrize(
+    ("cell", "draws"),
+    [
+        ("from random import seed, random\nseed(5)", "random()"),
+        ("import random\nrandom.seed(5)", "random.choice([1, 2])"),
+    ],
+)
+def test_a_seed_of_numbers_that_prefect_draws_from_too_is_told(
+    cell: str, draws: str, mark: str
+) -> None:
+    _, told = carried_by(cell + mark, f"def op(): return {draws}")
+    [said] = [one for one in told if "Prefect draws" in one]
+    assert re.match(r"cell 1 ran (random\.)?seed\(…\), and in the export Prefect draws", said)
+    assert "seed inside the operation" in said
+    assert carried_by(cell + mark, "def op(): return 1")[1] == ()
+
+
+def test_a_seed_of_numpy_is_told_unless_it_is_carried() -> None:
+    cell, draws = "from numpy.random import rand, seed\nseed(5)", "def op(): return rand()"
+    _, told = carried_by(cell, draws)
     assert [one.partition(",")[0] for one in told] == ["cell 1 ran seed(…)"]
-    marked = "from random import seed, random\nseed(5)  # pulpo: carry"
-    assert carried_by(marked, "def op(): return random")[1] == ()
+    assert carried_by(f"{cell}  # pulpo: carry", draws)[1] == ()
 
 
 @pytest.mark.parametrize(

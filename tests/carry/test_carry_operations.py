@@ -259,9 +259,23 @@ def test_a_text_that_ends_the_process_is_refused(line: str) -> None:
         verify(f"print('{{')\n{line}\n")
 
 
-def test_verify_tells_the_last_line_of_the_traceback() -> None:
-    with pytest.raises(CarryError, match=r"fresh process: ZeroDivisionError: division by zero$"):
-        verify("1 / 0\n")
+def test_verify_tells_where_it_failed_and_the_last_line_of_the_traceback() -> None:
+    says = r"fresh process at '1 / 0': ZeroDivisionError: division by zero\. Restart"
+    with pytest.raises(CarryError, match=says):
+        verify("x = 1\n\n\n1 / 0\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("def f(x=open('pulpo_gone.json').read()): pass\n", "read it inside an operation"),
+        ("import pulpo_nowhere\n", "Install it, or put it beside the notebook"),
+    ],
+)
+def test_verify_names_the_way_out_of_what_is_not_there(text: str, fix: str) -> None:
+    with pytest.raises(CarryError, match=fix) as refusal:
+        verify(text)
+    assert repr(text.strip()) in str(refusal.value)
 
 
 def test_verify_does_not_wait_for_ever() -> None:
