@@ -361,6 +361,7 @@ class Session:
             for error in refusals(self.recorder, functions, root=root, also=also)
             if not (isinstance(error, NoSourceError) and self._is_foreign(error.operation))
         ]
+        refused += _credentials_in_options(plan)
         warnings: tuple[str, ...] = ()
         if not refused:
             try:
@@ -1103,6 +1104,8 @@ class Session:
             pieces += self._kept_flows(target, chosen)
             frozen = (*freeze, *(there.manifest.get("freeze", ()) if there else ()))
         plan = together(self.plan(), [piece.plan for piece in pieces])
+        for error in _credentials_in_options(plan):
+            raise error
         files = flow_files(plan, [piece.plan for piece in pieces], package)
         carried = self._carry_all(plan, chosen, target, frozen)
         if unused := [name for name in freeze if name not in carried.frozen]:
@@ -1891,6 +1894,21 @@ def _source(operation: Operation) -> str:
         return inspect.getsource(operation.function) if operation.function else ""
     except (OSError, TypeError):
         return f"# The source of {operation.function_name} cannot be reached."
+
+
+def _credentials_in_options(plan: Orchestration) -> Iterator[SecretError]:
+    """Yield the operations whose tags or description look like a credential; exports hold both."""
+    from .carry.secrets import find_secrets
+
+    for node in plan.operations:
+        told = [node.options.description, *node.options.tags]
+        for found in find_secrets(repr(told)) if any(told) else ():
+            yield SecretError(
+                f"operation {node.name!r}: its tags or its description look like a credential "
+                f"({found.why}), and an export is a file that people share.",
+                fix="Leave it out of the operation's line.",
+                operation=node.name,
+            )
 
 
 def _operations_text(plan: Orchestration, carried: _Carried) -> str:

@@ -21,6 +21,7 @@ from pulpo.errors import (
     ExportError,
     InvalidNameError,
     MissingInputError,
+    SecretError,
     UnknownNameError,
     UsageError,
 )
@@ -681,3 +682,17 @@ def test_a_foreign_object_without_source_warns_and_raises_only_when_called(
     assert "'foreign' has no source" in str(exported)
     with pytest.raises(NotImplementedError, match="without its source"):
         load(exported.folder).OPERATIONS["foreign"](1)
+
+
+def test_a_credential_in_the_options_of_an_operation_is_refused(
+    book: Notebook, tmp_path: Path
+) -> None:
+    key = "ghp" + "_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+    book.operation("bad", "def bad(x: Clean) -> int:\n    return 1\n", tags=[key])
+    with pytest.raises(SecretError, match=r"'bad': its tags or its description.*GitHub") as error:
+        book.session.export(tmp_path / "flows")
+    assert key not in str(error.value)
+    assert not (tmp_path / "flows").exists()
+    [problem] = book.session.check(export=True).problems
+    assert (problem.code, problem.operation) == ("credential", "bad")
+    assert key not in str(problem)

@@ -129,7 +129,7 @@ def _in_text(text: str, line: int) -> Iterator[Finding]:
         return
     for match in _PAIR.finditer(text):
         word, value = match["word"] or match["option"], match["value"] or match["given"]
-        before = re.search(r"[\w:.-]*$", text[: match.start()])
+        before = re.search(r"[\w:.-]*\Z", text[: match.start()])
         name = f"{before[0] if before else ''}{word}"
         if not is_secret_name(name.rpartition(":")[2]) or name.startswith("arn:"):
             continue
