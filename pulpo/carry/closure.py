@@ -113,6 +113,7 @@ class Closure:
         self._attachments = Attachments(recorder, self._purity)
         self._todo: deque[Piece] = deque()
         self._waiting: list[tuple[Piece, str]] = []
+        self._changed: set[Piece] = set()  # the export starts with another value
         self._operation = ""
         self._asker = ""
         self._counts_subclasses = False
@@ -185,11 +186,22 @@ class Closure:
         """Decide what depended on which names the export has."""
         while self._waiting:
             piece, name = self._waiting.pop(0)
-            carried = {one for other in self.pieces.values() for one in other.needed}
+            carried = {one for other in self._as_here() for one in other.needed}
             with self._may_be_refused():
                 self._check_constant(piece, name, carried)
             self._todo.append(piece)
             self.drain()
+
+    def _as_here(self) -> list[Piece]:
+        """Return the pieces that are there what they are here, and are made of such."""
+        other = set(self._changed)
+        while more := [
+            piece
+            for piece in self.pieces.values()
+            if piece not in other and not other.isdisjoint(piece.now)
+        ]:
+            other.update(more)
+        return [piece for piece in self.pieces.values() if piece not in other]
 
     def drain(self) -> None:
         """Follow every name until nothing new is needed."""
@@ -639,6 +651,8 @@ class Closure:
             self._refuse(name, piece.user, outcome.problem, self._way_out(name, outcome.fix))
         if current and not outcome.warnings:
             self.settled.add(name)
+        if outcome.warnings and not outcome.text:
+            self._changed.add(piece)
         if outcome.text:  # what it was made of is not needed
             piece.text = outcome.text
             piece.node = ast.parse(outcome.text).body[0]

@@ -492,7 +492,7 @@ class Purity:
         statement = self._recorder.by_object.get(id(value))
         node = statement.node if statement is not None else None
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
-            return self._impure(node.value.body, _locals(node.value), Verdict(), False) is None
+            return self._body(node.value)
         if not isinstance(node, ast.FunctionDef):
             return False
         return all(self._is_harmless(one) for one in node.decorator_list) and self._body(node)
@@ -521,15 +521,17 @@ class Purity:
                 return False
         return True
 
-    def _body(self, node: ast.FunctionDef) -> bool:
+    def _body(self, node: ast.FunctionDef | ast.Lambda) -> bool:
         known = self._bodies.get(id(node))
         if known is None:
             self._bodies[id(node)] = True  # what calls itself is as pure as the rest of it
             known = self._bodies[id(node)] = self._judge_body(node)
         return known
 
-    def _judge_body(self, node: ast.FunctionDef) -> bool:
+    def _judge_body(self, node: ast.FunctionDef | ast.Lambda) -> bool:
         own = _locals(node)
+        if isinstance(node, ast.Lambda):
+            return self._impure(node.body, own, Verdict(), False) is None
         for statement in node.body:
             for part in ast.walk(statement):
                 if isinstance(part, _IMPURE_NODES):
@@ -605,10 +607,45 @@ def _is_hint(value: object) -> bool:
     return type(value).__module__.split(".")[0] in ("typing", "typing_extensions", "types")
 
 
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
 def _locals(node: ast.FunctionDef | ast.Lambda) -> frozenset[str]:
-    found = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
-    found |= {p.id for p in ast.walk(node) if isinstance(p, ast.Name) and _is_store(p)}
-    return frozenset(found)
+    """Return the names that are local wherever a function, or one inside of it, uses them."""
+    bound, free = set[str](), set[str]()
+    _bind(node, frozenset(), bound, free)
+    return frozenset(bound - free)
+
+
+def _bind(scope: ast.AST, around: frozenset[str], bound: set[str], free: set[str]) -> None:
+    """Collect what a scope and those inside bind, and what none of them binds where it is read."""
+    own, read, inner = set[str](), set[str](), list[ast.AST]()
+    todo: list[ast.AST] = [scope.args] if isinstance(scope, _Function) else []
+    if isinstance(scope, _COMPREHENSIONS):  # its first iterable is read outside of it
+        first = scope.generators[0]
+        todo += [one for one in ast.iter_child_nodes(scope) if one is not first]
+        todo += [first.target, *first.ifs]
+    else:
+        todo += scope.body if isinstance(scope.body, list) else [scope.body]  # type: ignore[attr-defined]
+    for part in todo:
+        if isinstance(part, ast.arg):
+            own.add(part.arg)
+        elif isinstance(part, ast.Name):
+            (own if _is_store(part) else read).add(part.id)
+        if isinstance(part, _Function):
+            own.add(getattr(part, "name", "<lambda>"))
+            todo += [*part.args.defaults, *(one for one in part.args.kw_defaults if one)]
+            inner.append(part)
+        elif isinstance(part, _COMPREHENSIONS):
+            todo.append(part.generators[0].iter)
+            inner.append(part)
+        else:
+            todo += ast.iter_child_nodes(part)
+    bound |= own
+    free |= read - own - around
+    for part in inner:
+        _bind(part, around | own, bound, free)
 
 
 def _builders(node: ast.ClassDef) -> list[ast.FunctionDef]:

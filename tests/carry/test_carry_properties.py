@@ -104,6 +104,28 @@ def outcome(notebook: Notebook) -> Carried | CarryError:
 @example(["f1 = twice(f1)", "f3 = f2", "f0 = f3"], ["f0()"])
 @example(["c1 += c1", "c2 = c2"], ["c1"])
 @example(["c0: list = c1; extra = c0", "c0 = K0.a", "c1.append(0)"], ["c1"])
+@example(
+    ["c1.append(0)", "c2 = c3", "c2.append(c1)", "def f3(x=0):\n    c3.append(x)"], ["c1", "c2"]
+)
+@example(
+    [
+        "c0 = sorted([f0(), 1], key=repr)",
+        "c0 += 0",
+        "c0 += 0",
+        "def f0(x=0):\n    c0.append(x)\n    return [c0 for c0 in (7,)]",
+    ],
+    ["c0"],
+)
+@example(
+    [
+        "c0 = sorted([f0(), 1], key=repr)",
+        "c0 = c0",
+        "f2 = lambda x=1: (x, {'k': f0()})",
+        "f3 = f2",
+        "f0 = f3",
+    ],
+    ["c0"],
+)
 def test_a_session_is_refused_or_gives_elsewhere_what_it_gives_here(
     sources: list[str], results: list[str]
 ) -> None:
