@@ -164,6 +164,8 @@ def read_export(folder: Path) -> Existing | None:
         names = sorted(map(str, manifest["files"]))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise ExportError(f"cannot read {folder.name}/: {error.strerror}.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(
             f"{MANIFEST} in {folder.name}/ cannot be read ({type(error).__name__}), so nobody can "
@@ -683,19 +685,25 @@ def remove_export(folder: Path, *, force: bool = False) -> list[str]:
         When one was edited by hand and ``force`` is not given; nothing is removed then.
     """
     try:
-        old = _Old.read(folder)
-        if old.changed and not force:
-            raise EditedFileError(
-                f"not removed: {', '.join(sorted(old.changed))} in {folder.name}/ was edited by "
-                "hand. Move it away, or remove it with --force.",
-                files=tuple(sorted(old.changed)),
-            )
-        for name in old.written:
-            (folder / name).unlink(missing_ok=True)
-        for inner in (folder / "orchestration", folder) if old.written else ():
-            shutil.rmtree(inner / "__pycache__", ignore_errors=True)
-            with contextlib.suppress(OSError):
-                inner.rmdir()  # kept while somebody else's files are in it
+        # What a killed export left beside it goes, too.
+        with _alone(folder) if folder.parent.is_dir() else contextlib.nullcontext():
+            return _removed(folder, force=force)
     except OSError as error:
         raise ExportError(f"cannot remove {folder.name}/: {error.strerror or error}.") from error
+
+
+def _removed(folder: Path, *, force: bool) -> list[str]:
+    old = _Old.read(folder)
+    if old.changed and not force:
+        raise EditedFileError(
+            f"not removed: {', '.join(sorted(old.changed))} in {folder.name}/ was edited by hand. "
+            "Move it away, or remove it with --force.",
+            files=tuple(sorted(old.changed)),
+        )
+    for name in old.written:
+        (folder / name).unlink(missing_ok=True)
+    for inner in (folder / "orchestration", folder) if old.written else ():
+        shutil.rmtree(inner / "__pycache__", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            inner.rmdir()  # kept while somebody else's files are in it
     return sorted(old.written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -316,6 +317,61 @@ def test_a_read_only_folder_is_left_as_it_is(tmp_path: Path, read_only: str) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+UNREADABLE = READ_ONLY.replace(
+    'write_export(pathlib.Path(sys.argv[1]), {"operations.py": "A = 5\\n"}, {})',
+    """
+from pulpo.exports import read_export, remove_export
+folder = pathlib.Path(sys.argv[1])
+for call in (
+    lambda: write_export(folder, {"operations.py": "A = 5"}, {}),
+    lambda: read_export(folder),
+    lambda: remove_export(folder),
+):
+    try:
+        call()
+    except Exception as error:
+        print(type(error).__name__, error)
+""",
+)
+
+
+@pytest.mark.parametrize("unreadable", ["out", "out/orchestration", "out/operations.py"])
+def test_a_folder_that_cannot_be_read_is_left_as_it_is(tmp_path: Path, unreadable: str) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    before = tree(tmp_path)
+    mode = stat.S_IMODE((tmp_path / unreadable).stat().st_mode)
+    (tmp_path / unreadable).chmod(0)
+    try:
+        command = [sys.executable, "-c", UNREADABLE, tmp_path / "out"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    finally:
+        (tmp_path / unreadable).chmod(mode)
+    wrote, read, *removed = done.stdout.splitlines()
+    assert wrote == (
+        "ExportError cannot write out/: Permission denied. The export there is as it was. Name a "
+        "folder that you may read and write."
+    )
+    assert read == "ExportError cannot read out/: Permission denied."
+    # The folder itself: nobody can say what pulpo wrote, so that nothing is removed.
+    wanted = [] if unreadable == "out" else ["ExportError cannot remove out/: Permission denied."]
+    assert removed == wanted
+    assert tree(tmp_path) == before
+
+
+def test_a_folder_that_something_is_mounted_on_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_export(tmp_path / "out", FILES, {})
+
+    def busy(new: Path, folder: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(exports, "_swap", busy)
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "out")
+    with pytest.raises(ExportError, match=r"mounted there, .*: export to out/…"):
+        write_export(tmp_path / "out", FILES, {})
+
+
 def test_an_export_keeps_who_may_read_it(tmp_path: Path) -> None:
     write_export(tmp_path / "out", FILES, {})
     (tmp_path / "out").chmod(0o700)
@@ -347,6 +403,15 @@ def test_clean_removes_what_pulpo_wrote_and_nothing_else(tmp_path: Path) -> None
     write_export(tmp_path / "out", FILES, {})
     remove_export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_clean_removes_what_killed_exports_left(tmp_path: Path) -> None:
+    write_export(tmp_path / "out", FILES, {})
+    for name, age in ((".out-killed", exports._ABANDONED + 60), (".out-at-work", 0)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    remove_export(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [".out-at-work"]
 
 
 def test_clean_refuses_when_a_file_was_edited(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import types
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from pulpo.carry import Recorder, carry, verify
-from pulpo.errors import CarryError
+from pulpo.errors import CarryError, ExportError
 
 from .notebook import Notebook, run_elsewhere, run_here
 
@@ -276,6 +277,12 @@ def test_verify_names_the_way_out_of_what_is_not_there(text: str, fix: str) -> N
     with pytest.raises(CarryError, match=fix) as refusal:
         verify(text)
     assert repr(text.strip()) in str(refusal.value)
+
+
+def test_verify_without_room_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(ExportError, match=r"cannot try the export .* room in .*gone .TMPDIR names"):
+        verify("x = 1\n")
 
 
 def test_verify_does_not_wait_for_ever() -> None:
