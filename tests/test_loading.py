@@ -371,6 +371,24 @@ def test_names_of_the_session_are_not_given_another_meaning_unasked(
     assert shell.names["Seed"](4).n == 4
 
 
+def test_names_of_ipython_and_of_comprehensions_are_no_names_of_the_session(
+    shell: Notebook, tmp_path: Path
+) -> None:
+    cells = [
+        "from functools import singledispatch\n@singledispatch\ndef show(x): return 'any'\n"
+        "@show.register\ndef _(x: int): return 'int'",
+        "class Out:\n    size = 2",
+        "PAIRS = [[0 for _ in range(2)] for part in range(Out.size)]",
+        "%%operation a.b\ndef b(n: int = 1) -> str:\n    return show(n) + str(len(PAIRS))",
+        "%pulpo export",
+    ]
+    run(cells, tmp_path)
+    shell.run("part = 3\n1 + 1")
+    assert shell.run("%pulpo load").error is None
+    assert shell.names["part"] == 3
+    assert shell.names["b"]() == "int2"
+
+
 def test_a_cell_that_fails_undoes_those_before_it(shell: Notebook, tmp_path: Path) -> None:
     run([*PLAIN, "%pulpo export"], tmp_path)
     file = tmp_path / "run_cache/operations.py"

@@ -555,6 +555,8 @@ def _holders(
         value = recorder.namespace.get(name)
         if type(value).__module__.startswith("pulpo.") or isinstance(value, types.ModuleType):
             continue
+        if value is sys.argv:  # what reads it is told
+            continue
         is_called = defines or isinstance(value, types.FunctionType)
         yield name, value, "called" if is_called else "held"
 

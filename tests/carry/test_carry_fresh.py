@@ -842,3 +842,26 @@ def test_an_array_that_is_another_there_is_told() -> None:
     cell = "import numpy as np\nW = np.full(2, __name__ == '__main__')"
     [told] = carried_by(cell, "def op(): return W")[1]
     assert told.startswith("'W' is not in the export what is here")
+
+
+# --- The command line -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        "import sys\ndef op(): return len(sys.argv)",
+        "from sys import argv\ndef op(): return argv[1:]",
+        "import argparse\ndef op(): return argparse.ArgumentParser().parse_args()",
+        "import argparse\ndef make(): return argparse.ArgumentParser()\n"
+        "def op(): return make().parse_known_args()[0]",
+    ],
+)
+def test_what_reads_the_command_line_is_told(reads: str) -> None:
+    _, told = carried_by(reads)
+    assert [one.partition(",")[0] for one in told] == ["'op' reads sys.argv"]
+
+
+def test_a_parser_that_is_given_its_arguments_reads_no_command_line() -> None:
+    text = "import argparse\ndef op(): return argparse.ArgumentParser().parse_args(['x'])"
+    assert carried_by(text)[1] == ()

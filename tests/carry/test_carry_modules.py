@@ -115,6 +115,17 @@ def test_a_module_that_was_edited_after_its_import_is_told(project: Project) -> 
     assert edited() == ["'X' is not in the export what is here"]
 
 
+def test_an_edited_module_that_only_a_function_imports_is_told(project: Project) -> None:
+    root = project({"pulpo_edited.py": "def f(x): return x * 2\n"})
+    book = Notebook(
+        "import pulpo_edited", "def op():\n    from pulpo_edited import f\n    return f(2)"
+    )
+    project({"pulpo_edited.py": "# now\ndef f(x): return x - 2\n"})
+    carried = carry(book.recorder, {"op": book["op"]}, root=root)
+    [said] = verify(carried.text, root, kept=carried.kept)
+    assert said.startswith("'pulpo_edited' was edited after it was imported here")
+
+
 RENEWED = """
 import functools
 FACTOR = 2

@@ -96,3 +96,32 @@ def test_a_folder_that_is_a_default_is_told(parameter: str, said: str) -> None:
 def test_what_names_no_file_of_the_folder_is_not_told(operation: str) -> None:
     told = Notebook(IMPORTS, operation).carry("op").warnings
     assert [one for one in told if LOOKED_FOR in one or MEANS in one] == []
+
+
+# --- Pickles of what the notebook defines ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", ["pickle.loads(Path(NAME).read_bytes())", "load(NAME)"])
+def test_a_pickle_of_the_notebook_s_class_is_told(
+    read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    book = Notebook(
+        "import pickle\nfrom pathlib import Path\nNAME = 'model.pkl'\nclass Model: pass\n"
+        "def load(name):\n    with open(name, 'rb') as file: return pickle.load(file)",
+        f"def op() -> Model: return {read}",
+    )
+    says = "'model.pkl' (in 'NAME') is a pickle of what the notebook defines"
+    for value, expected in (("[1, 2]", 0), ("Model()", 1)):
+        book.run(f"Path(NAME).write_bytes(pickle.dumps({value})) and None")
+        warnings = book.carry("op").warnings
+        assert sum(one.startswith(says) for one in warnings) == expected
+
+
+def test_a_file_that_only_looks_like_a_pickle_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("page.txt").write_text("if __name__ == '__main__'")
+    book = Notebook("def op(): return open('page.txt').read(), 'download'")
+    assert not any("pickle" in one for one in book.carry("op").warnings)

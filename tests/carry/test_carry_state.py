@@ -253,6 +253,82 @@ def test_older_subclasses_are_told() -> None:
     assert any("Base.__subclasses__() has an older 'Sub' too" in one for one in told(book))
 
 
+# --- What was made of a value that changed afterwards ---------------------------------------------
+
+_MODELS = (
+    "import functools\nfrom typing import Annotated, Literal, Union\n"
+    "from pydantic import AfterValidator, BaseModel, Field\n"
+    "class A(BaseModel): a: int\nclass B(BaseModel): b: int"
+)
+# The value, what is made of it, how it changes, the operation, and what is told to differ.
+MADE = {
+    "a union": ("V = [A]", "class M(BaseModel): v: Union[tuple(V)]", "V.append(B)", "M", "M.v"),
+    "a limit": (
+        "V = {'min': 3}",
+        "class M(BaseModel): v: str = Field(min_length=V['min'])",
+        "V.update(min=1)",
+        "M",
+        "M.v",
+    ),
+    "a pattern": (
+        "V = {'id': '^a'}",
+        "class M(BaseModel): v: str = Field(pattern=V['id'])",
+        "V['id'] = '^b'",
+        "M",
+        "M.v",
+    ),
+    "choices": (
+        "V = ['a', 'b']",
+        "class M(BaseModel): v: Literal[tuple(V)]",
+        "V.append('c')",
+        "M",
+        "M.v",
+    ),
+    "a validator": (
+        "V = {'n': 2}\ndef check(n):\n    def inner(x): return x * n\n    return inner",
+        "class M(BaseModel): v: Annotated[int, AfterValidator(check(V['n']))]",
+        "V['n'] = 3",
+        "M",
+        "M.v",
+    ),
+    "a size of a cache": (
+        "V = {'size': 1}",
+        "@functools.lru_cache(maxsize=V['size'])\ndef f(x): return x",
+        "V['size'] = 100",
+        "f.cache_info().maxsize",
+        "f",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_was_made_before_a_value_changed_is_told(name: str) -> None:
+    value, made, change, used, differs = MADE[name]
+    book = Notebook(_MODELS, value, made, f"def op(): return {used}")
+    assert told(book) == ()
+    book.run(change)
+    assert any(one.startswith(f"{differs!r} is not in the export") for one in told(book))
+    book.run(made)
+    assert not any(one.startswith(f"{differs!r} is") for one in told(book))
+
+
+def test_an_edit_of_an_operator_or_a_name_is_an_edit_of_a_function(tmp_path: Path) -> None:
+    for before, after in (("x * 2", "x - 2"), ("x.lower()", "x.upper()"), ("x < 2", "x > 2"),
+                          ("x in {1, 2}", "x in {1, 3}"), ("(1, x)", "(2, x)"),
+                          ("x is None", "x is not None")):  # fmt: skip
+        text = "def wrap(f): return lambda *a: f(*a)\n@wrap\ndef f(x): return {}"
+        book = Notebook(text.format(before), "def op(): return f")
+        held = book["f"]
+        assert told(book) == ()
+        book.run(text.format(after))
+        book.names["f"] = held
+        try:
+            found = told(book)
+        except CarryError as refusal:
+            found = (str(refusal),)
+        assert found, (before, after)
+
+
 # --- What is carried is not told as well ----------------------------------------------------------
 
 
@@ -266,6 +342,35 @@ def test_older_subclasses_are_told() -> None:
             ["import pandas as pd\npd.options.display.float_format = '{:.1f}'.format"],
             "str(pd.Series([1.25]))",
         ),
+        (
+            [
+                "REG = {}\ndef register(f):\n    REG[f.__name__] = f\n    return f",
+                "@register\ndef upp(x): return x\n@register\ndef up(x): return x + 1",
+                "del upp",
+            ],
+            "sorted(REG)",
+        ),
+        (
+            [
+                "import functools\n@functools.singledispatch\ndef show(x): return 0",
+                "@show.register\ndef show_int(x: int): return 1",
+                "def show_int(x): return 2",
+            ],
+            "show(1)",
+        ),
+        (
+            ["from functools import cmp_to_key\nkey = cmp_to_key(lambda a, b: b - a)"],
+            "sorted([1, 3, 2], key=key)",
+        ),
+        (
+            [
+                "from typing import Literal\nKINDS = ('a', 'b')",
+                "def pick(x: Literal[KINDS]): return x",
+                "class C:\n    x: Literal[KINDS] = 'a'",
+            ],
+            "pick(C.x)",
+        ),
+        (["V = __import__('datetime').datetime(2024, 1, 2)"], "V.isoformat()"),
         (
             ["try:\n    import nosuch_mod as j\nexcept ImportError:\n    import json as j"],
             "j.dumps(1)",
