@@ -77,7 +77,7 @@ test: $(VENV)/.dev ## everything: lint, types, tests, browser tests, notebooks
 	@$(PY) -m pytest tests $(NBVAL) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 quick: lint types ## lint, types and the tests that need no server and no browser
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser and not prefect"
+	@$(PY) -m pytest -p no:nbval -n $(WORKERS) --dist loadfile -m "not slow and not browser and not prefect"
 
 notebooks: $(VENV)/.dev copies ## run the notebooks and compare what comes out
 	@sh scripts/need.sh graphviz

@@ -39,6 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(name) if (name := item.path.name) in LONG else len(LONG))
 
 
+def pytest_collection_finish() -> None:
+    """Leave what is there before the first test out of every later collection of garbage.
+
+    IPython collects when a shell ends, and a shell ends with each of many tests.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def prefects_sockets(request: pytest.FixtureRequest) -> Iterator[None]:
     """Collect the sockets that Prefect's client leaves open in the file that expects them.

@@ -197,9 +197,9 @@ def blocked(book: Notebook) -> str:
 
 
 def uncarried(book: Notebook) -> str:
-    book.cell("lock = __import__('threading').Lock()\n")
-    book.operation("other", "def other(raw: Raw) -> None:\n    lock.acquire()\n")
-    return "'lock'"
+    book.cell("rows = (row for row in 'ab')\n")
+    book.operation("other", "def other(raw: Raw) -> None:\n    next(rows)\n")
+    return "'rows'"
 
 
 def secret(book: Notebook) -> str:

@@ -348,8 +348,8 @@ def test_a_failure_is_told_with_what_was_not_reached(tabs: Any) -> None:
     )
     assert "<rows>" not in tab.status.value
     wait_for(lambda: tab.about.value == "load")  # what a person wants to see now
+    wait_for(lambda: "line 2, in load" in words(tab.lines.value))
     log = words(tab.lines.value)
-    assert "line 2, in load" in log
     assert "ValueError: no <rows>" in log
     assert "pulpo/" not in log
 

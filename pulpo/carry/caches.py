@@ -178,9 +178,11 @@ def _newer(piece: Piece, recorder: Recorder) -> str:
         statement = one.statement
         for name in statement.binds:
             history = recorder.by_name.get(name, [])
-            before = [each for each in history if each.index < piece.statement.index]
-            newer = statement.index > piece.statement.index
-            if newer and before and before[-1].text != statement.text:
+            before = [each for each in history if each.index < piece.statement.index][-1:]
+            # What calls may have seen: the last of before, and all that came since.
+            seen_by_calls = [each for each in history if each.index > piece.statement.index]
+            texts = {each.text for each in (*before, *seen_by_calls)}
+            if statement.index > piece.statement.index and len(texts) > 1:
                 return f"{statement.binds[0]!r} was defined again (cell {statement.cell})"
             for each in recorder.touching.get(name, ()):
                 if each.index > piece.statement.index:

@@ -66,13 +66,28 @@ def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str])
                         "the line of its def or class"
                     )
     newest = {one.text: one for one in recorder.statements if not _defines(one)}
-    for statement in newest.values():
-        if statement.index in carried:
-            continue
-        for node in _lines(statement.node):
-            if told := _told(node, recorder, packages, names):
+    done: dict[str, int] = {}  # by what the export does, too
+    for statement in (one for one in newest.values() if one.index in carried):
+        for told in _all_told(statement, recorder, packages, names):
+            done[_what_it_sets(told)] = statement.index
+    for statement in (one for one in newest.values() if one.index not in carried):
+        for told in _all_told(statement, recorder, packages, names):
+            if done.get(_what_it_sets(told), -1) < statement.index:
                 fix = _IN_PYTHON if told.startswith("%") else _MARK_IT
                 yield f"cell {statement.cell} ran {told}, and the export does not: {fix}"
+
+
+def _all_told(
+    statement: Statement, recorder: Recorder, packages: set[str], names: set[str]
+) -> Iterator[str]:
+    found = (_told(node, recorder, packages, names) for node in _lines(statement.node))
+    yield from filter(None, found)
+
+
+def _what_it_sets(told: str) -> str:
+    """Return the variable of the environment that something sets, else the words themselves."""
+    found = re.fullmatch(r"%\w+ (\w+)|(?:os\.)?environ\[['\"](\w+)['\"]\] = …", told)
+    return f"environ {found[1] or found[2]}" if found else told
 
 
 def packages_told(texts: Iterable[str], recorder: Recorder) -> set[str]:

@@ -18,11 +18,13 @@ from pulpo.carry.process import settings
 from pulpo.carry.purity import Purity, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.text import is_marked
+from pulpo.carry.values import attribute
 
 __all__ = [
     "Settings",
     "carried_lines",
     "command_line",
+    "drawn_from",
     "environment",
     "is_named",
     "seeds",
@@ -208,33 +210,82 @@ def seeds(recorder: Recorder, pieces: Iterable[Piece], purity: Purity) -> Iterat
     pieces = list(pieces)
     carried = {piece.statement.index for piece in pieces}
     calls = [
-        (statement, call)
+        (statement, call, parts)
         for statement in {one.text: one for one in recorder.statements}.values()
-        for call in _seeding(statement, recorder)
+        for call, parts in _seeding(statement, recorder)
     ]
-    drawn = {kind for piece in pieces for kind in _draws(piece, purity)} if calls else set()
-    for cell, text, own, goes_along in dict.fromkeys(
-        (one.cell, call_text(call), _seeds_python(call, purity), one.index in carried)
-        for one, call in calls
+    drawn = drawn_from(recorder, pieces, purity) if calls else set()
+    newest = {call_text(call): one.index in carried for one, call, _ in calls}
+    for cell, text, own in dict.fromkeys(
+        (one.cell, call_text(call), any(_seeds_python(part, purity) for part in parts))
+        for one, call, parts in calls
     ):
         if own and "random" in drawn:
             yield (
                 f"cell {cell} ran {text}, and in the export Prefect draws from these numbers, too: "
                 "seed inside the operation, or make a random.Random(…) there"
             )
-        elif drawn and not goes_along:
+        elif drawn and not newest[text]:
             yield (
                 f"cell {cell} ran {text}, which seeds random numbers, and the export does not: add "
                 "the comment '# pulpo: carry' to that line, or seed inside the operation"
             )
 
 
+def drawn_from(recorder: Recorder, pieces: Iterable[Piece], purity: Purity) -> set[str]:
+    """Return whose shared numbers, ``"random"``'s or ``"numpy"``'s, operations draw from unseeded.
+
+    What an operation calls draws for it, and may seed for it. Where no cell seeds, none matter.
+    """
+    found: set[str] = set()
+    if not any("seed" in statement.text for statement in recorder.statements):
+        return found
+    for operation in (piece for piece in pieces if piece.kind is Kind.OPERATION):
+        needed, todo = {operation}, [operation]  # directly or not
+        for piece in todo:
+            fresh = [one for one in (*piece.now, *piece.later) if one not in needed]
+            needed.update(fresh)
+            todo += fresh
+        drawn = {kind for piece in needed for kind in _draws(piece, purity)}
+        found |= drawn - {kind for piece in needed for kind in _seeds_inside(piece, purity)}
+    return found
+
+
+_SEEDS_ALL = frozenset(("seed", "seed_all", "seed_everything", "set_seed"))
+
+
+def _seeds_inside(piece: Piece, purity: Purity) -> Iterator[str]:
+    """Yield whose numbers a function seeds when it is called."""
+    if not isinstance(piece.node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    for part in ast.walk(piece.node) if "seed" in piece.text else ():
+        if isinstance(part, ast.Call) and call_text(part.func).split(".")[-1] in _SEEDS_ALL:
+            function = purity.value_of(part.func)
+            of_numpy = str(attribute(function, "__module__", "")).startswith("numpy")
+            of_python = attribute(function, "__self__") is _shared()["random"] is not None
+            yield from ("numpy",) if of_numpy else ("random",) if of_python else _shared()
+
+
+def _shared() -> dict[str, object]:
+    """Return the generators of numbers that all share."""
+    numpys = getattr(sys.modules.get("numpy.random"), "mtrand", None)
+    pythons = getattr(sys.modules.get("random"), "_inst", None)
+    return {"random": pythons, "numpy": getattr(numpys, "_rand", None)}
+
+
+def _is_seed(call: ast.Call) -> bool:
+    return bool(_SEED.fullmatch(call_text(call.func).split(".")[-1].lower()))
+
+
 def _seeds_python(call: ast.Call, purity: Purity) -> bool:
     return purity.value_of(call.func) is getattr(sys.modules.get("random"), "seed", call)
 
 
-def _seeding(statement: Statement, recorder: Recorder) -> Iterator[ast.Call]:
-    """Yield the calls in a statement that seed, or call a function of the session that does."""
+def _seeding(statement: Statement, recorder: Recorder) -> Iterator[tuple[ast.Call, list[ast.Call]]]:
+    """Yield the calls in a statement that seed, each with the calls of seeds that it leads to.
+
+    A call of a function of the session leads to those in its body.
+    """
     node = statement.node
     definition = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     if definition or isinstance(node, ast.Import | ast.ImportFrom) or "(" not in statement.text:
@@ -242,24 +293,21 @@ def _seeding(statement: Statement, recorder: Recorder) -> Iterator[ast.Call]:
     for call in ast.walk(node):
         if not isinstance(call, ast.Call):
             continue
-        name = call_text(call.func).split(".")[-1]
-        made = recorder.by_name.get(name, [])[-1:] if isinstance(call.func, ast.Name) else []
-        bodies = [one for one in made if isinstance(one.node, ast.FunctionDef | ast.Assign)]
-        if _SEED.fullmatch(name.lower()) or any(
-            _SEED.fullmatch(call_text(inner.func).split(".")[-1].lower())
-            for one in bodies
-            if "seed" in one.text
-            for inner in ast.walk(one.node)
-            if isinstance(inner, ast.Call)
-        ):
-            yield call
+        name = call.func.id if isinstance(call.func, ast.Name) else ""
+        bodies = [
+            one.node
+            for one in recorder.by_name.get(name, [])[-1:]
+            if isinstance(one.node, ast.FunctionDef | ast.Assign) and "seed" in one.text
+        ]
+        parts = [part for body in bodies for part in ast.walk(body) if isinstance(part, ast.Call)]
+        seeds = [part for part in (call, *parts) if _is_seed(part)]
+        if seeds:
+            yield call, seeds
 
 
 def _draws(piece: Piece, purity: Purity) -> Iterator[str]:
     """Yield whose numbers, shared by all, a statement draws from: Python's or numpy's."""
-    numpys = getattr(sys.modules.get("numpy.random"), "mtrand", None)
-    pythons = getattr(sys.modules.get("random"), "_inst", None)
-    shared = {"random": pythons, "numpy": getattr(numpys, "_rand", None)}
+    shared = _shared()
     for node in ast.walk(piece.node) if piece.kind is not Kind.IMPORT else ():
         if isinstance(node, ast.Attribute | ast.Name):
             value = purity.value_of(node)

@@ -7,7 +7,7 @@ import functools
 import re
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -462,6 +462,7 @@ def kept_by(
     modules: Iterable[str],
     told: Iterable[str],
     apart: Iterable[str] = (),
+    drawn: Collection[str] = ("random", "numpy"),
 ) -> dict[str, Kept]:
     """Return what the names in carried text, and in modules beside it, hold here.
 
@@ -473,6 +474,8 @@ def kept_by(
         Warnings that there are already: what they name is left out.
     apart
         Names of which something else is said already.
+    drawn
+        Whose numbers, seeded by a cell, operations draw from.
     """
     found: dict[str, Kept] = {}
     beside = frozenset(modules)
@@ -483,7 +486,10 @@ def kept_by(
     for piece, names in newest(pieces):
         with suppress(Exception):  # a user's object may fail when it is looked at
             for name, value, how in _holders(piece, names, recorder):
-                if not _is_its_own(piece, name, recorder):
+                numbers = "random" if attribute(value, "__name__") == "random" else "numpy"
+                if not _is_its_own(piece, name, recorder) or (
+                    how == "seeded" and numbers not in drawn
+                ):
                     continue
                 digests = scope["kept"](value, home)
                 if digests and name not in words:

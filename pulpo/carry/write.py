@@ -33,7 +33,14 @@ from pulpo.carry.pieces import Kind, Piece, ordered
 from pulpo.carry.process import settings as settings_here
 from pulpo.carry.record import Recorder
 from pulpo.carry.secrets import find_secrets, is_secret_name
-from pulpo.carry.settings import Settings, command_line, environment, seeds, settings_of
+from pulpo.carry.settings import (
+    Settings,
+    command_line,
+    drawn_from,
+    environment,
+    seeds,
+    settings_of,
+)
 from pulpo.carry.sharing import SHARED, Shared, shared_by
 from pulpo.carry.state import KEPT, Kept, kept_by, late_future, other_ways
 from pulpo.carry.text import join, rename_function, trim_import
@@ -582,7 +589,14 @@ def _write(
             if (found := digest(closure.recorder.namespace[name]))
         },
         kept={
-            **kept_by(closure.recorder, pieces, beside, warnings, [one.holder for one in held]),
+            **kept_by(
+                closure.recorder,
+                pieces,
+                beside,
+                warnings,
+                [one.holder for one in held],
+                drawn_from(closure.recorder, pieces, closure.purity),
+            ),
             **{f"{one.chain}!": Kept(cell="", digests={"": "there"}) for one in closure.outside},
         },
         shared=shared_by(closure.recorder, pieces, [one.holder for one in held]),

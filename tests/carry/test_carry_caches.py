@@ -173,3 +173,18 @@ def test_a_cache_of_a_module_is_looked_at_too(
     [warning] = told()
     assert warning.startswith("'pulpo_keeps.words' keeps what it gave, which cell 4 may have")
     sys.modules.pop("pulpo_keeps")
+
+
+def test_a_constant_that_was_set_anew_after_the_function_was_called_is_told() -> None:
+    book = Notebook(
+        "import functools\n@functools.lru_cache\ndef f(x): return x * K",
+        "K = 2",
+        "f(3)",
+        "def op(): return f(3)",
+    )
+    assert book.carry("op").warnings == ()
+    book.run("K = 2")
+    assert book.carry("op").warnings == ()
+    book.run("K = 5")
+    [said] = book.carry("op").warnings
+    assert said.startswith("'f' may remember results from before 'K' was defined again (cell 6)")

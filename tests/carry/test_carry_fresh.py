@@ -441,11 +441,11 @@ def test_what_a_module_set_when_it_was_imported_is_told(
 SEEDS = {
     "a function": (
         "import random\ndef seed_all(n): random.seed(n)\nseed_all(3)",
-        "seed_all(…), which seeds",
+        "seed_all(…), and in the",
     ),
     "a function of any name": (
         "import random\ndef start(): random.seed(1)\nstart()",
-        "start(), which seeds",
+        "start(), and in the",
     ),
     "a block": ("import random\nif True:\n    random.seed(1)", "random.seed(…), and in the"),
     "numpy in a loop": (
@@ -865,3 +865,76 @@ def test_what_reads_the_command_line_is_told(reads: str) -> None:
 def test_a_parser_that_is_given_its_arguments_reads_no_command_line() -> None:
     text = "import argparse\ndef op(): return argparse.ArgumentParser().parse_args(['x'])"
     assert carried_by(text)[1] == ()
+
+
+# --- What was told, and then done -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "again", "operation"),
+    [
+        ("os.environ['PULPO_X'] = 'a'", "", "os.environ['PULPO_X']"),
+        ("np.seterr(all='ignore')", "", "np.geterr()['over']"),
+        ("np.seterr(all='ignore')", "np.seterr(all='call')", "np.geterr()['over']"),
+        ("decimal.getcontext().prec = 7", "", "decimal.getcontext().prec"),
+        ("setup()", "", "os.environ['PULPO_X']"),
+        ("np.random.seed(3)", "", "np.random.rand()"),
+    ],
+)
+def test_a_line_that_is_marked_as_told_is_not_told_again(
+    line: str,
+    again: str,
+    operation: str,
+    monkeypatch: pytest.MonkeyPatch,
+    settings_put_back: None,
+) -> None:
+    monkeypatch.setenv("PULPO_X", "")
+    imports = (
+        "import decimal, os\nimport numpy as np\ndef setup(): os.environ['PULPO_X'] = 'b'\n"
+        "setup_is = 'below'"
+    )
+    monkeypatch.delenv("PULPO_X")
+    before = np.geterr()
+    try:
+        book = Notebook(imports, "np.random.seed(0)" if "seed" in line else "pass", line)
+        book.run(f"def op(): return {operation}")
+
+        def told() -> tuple[str, ...]:
+            carried = carry(book.recorder, {"op": book["op"]})
+            expected = {"kept": carried.kept, "settings": carried.settings}
+            return (*carried.warnings, *verify(carried.text, **expected))  # type: ignore[arg-type]
+
+        assert any("# pulpo: carry" in one for one in told()) or "seed" in line
+        book.run(f"{again or line}  # pulpo: carry")
+        assert told() == ()
+    finally:
+        np.seterr(**before)
+
+
+@pytest.mark.parametrize(
+    ("cell", "operation"),
+    [
+        ("random.seed(7)", "random.Random(7).random()"),
+        ("random.seed(7)", "(random.seed(7), random.random())"),
+        ("np.random.seed(7)", "(np.random.seed(7), np.random.rand())"),
+        ("seed_all()", "(seed_all(), random.random(), np.random.rand())"),
+    ],
+)
+def test_an_operation_that_seeds_its_numbers_is_not_told(cell: str, operation: str) -> None:
+    imports = "import random\nimport numpy as np\n"
+    imports += "def seed_all():\n    random.seed(7)\n    np.random.seed(7)"
+    draw = "random.random(), np.random.rand()"
+    _, told = carried_by(imports, cell, draw, f"def op(): return {operation}")
+    assert told == ()
+
+
+def test_seeds_of_one_kind_are_no_seeds_of_the_other() -> None:
+    imports = "import random\nimport numpy as np\nrandom.seed(7)"
+    _, told = carried_by(imports, "def op(): return (np.random.seed(7), random.random())")
+    assert ["Prefect draws" in one for one in told] == [True]
+    helper = (
+        "def seed_all():\n    random.seed(7)\n    np.random.seed(7)\nseed_all()  # pulpo: carry"
+    )
+    _, told = carried_by(imports, helper, "def op(): return random.random()")
+    assert all("Prefect draws" in one for one in told)
+    assert any("seed_all()" in one for one in told)
