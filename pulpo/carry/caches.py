@@ -39,7 +39,9 @@ def stale_caches(
     pieces = list(pieces)
     for name, function, piece in _filled(recorder, pieces, modules):
         clear = f"{name}.cache{'_' if hasattr(function, 'cache_clear') else '.'}clear()"
-        newer = _newer(piece, recorder) if piece is not None else _changed(name, recorder)
+        newer, index = _newer(piece, recorder) if piece is not None else _changed(name, recorder)
+        if any(clear in one.text and one.index >= index for one in recorder.statements[index:]):
+            newer = ""  # what it keeps came after that
         asks = [one.label for one in pieces if _asks_for_it(one, name)]
         results = list(filter(_may_change, _results(function)))
         uses = _Uses(recorder, {type(one) for one in results})
@@ -159,20 +161,24 @@ def _asks_for_it(piece: Piece, name: str) -> bool:
     )
 
 
-def _changed(name: str, recorder: Recorder) -> str:
-    """Say where a cell changed something of the module of ``module.function``."""
+def _changed(name: str, recorder: Recorder) -> tuple[str, int]:
+    """Say where a cell changed something of the module of ``module.function``, and its index."""
     for own, statements in recorder.touching.items():
         value = recorder.namespace.get(own)
         if isinstance(value, types.ModuleType) and name.startswith(f"{value.__name__}."):
-            return f"cell {statements[-1].cell} changed {own!r}"
-    return ""
+            return f"cell {statements[-1].cell} changed {own!r}", statements[-1].index
+    return "", 0
 
 
 # --- What a function needs was changed ------------------------------------------------------------
 
 
-def _newer(piece: Piece, recorder: Recorder) -> str:
-    """Say what a piece needs, directly or not, that is not what it was when it was defined."""
+def _newer(piece: Piece, recorder: Recorder) -> tuple[str, int]:
+    """Say what a piece needs, directly or not, that is not what calls of it may have seen.
+
+    With it comes the index of the statement that changed it last.
+    """
+    found: dict[int, str] = {}
     waiting, seen = [piece], {piece}
     for one in waiting:
         statement = one.statement
@@ -183,14 +189,16 @@ def _newer(piece: Piece, recorder: Recorder) -> str:
             seen_by_calls = [each for each in history if each.index > piece.statement.index]
             texts = {each.text for each in (*before, *seen_by_calls)}
             if statement.index > piece.statement.index and len(texts) > 1:
-                return f"{statement.binds[0]!r} was defined again (cell {statement.cell})"
+                what = f"{statement.binds[0]!r} was defined again (cell {statement.cell})"
+                found.setdefault(statement.index, what)
             for each in recorder.touching.get(name, ()):
                 if each.index > piece.statement.index:
-                    return f"cell {each.cell} changed {name!r}"
+                    found.setdefault(each.index, f"cell {each.cell} changed {name!r}")
         more = [each for each in (*one.later, *one.now) if each not in seen]
         seen.update(more)
         waiting += more
-    return ""
+    last = max(found, default=0)
+    return found.get(last, ""), last
 
 
 # --- A result was changed -------------------------------------------------------------------------

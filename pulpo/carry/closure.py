@@ -294,7 +294,14 @@ class Closure:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             return Kind.HELPER
         if isinstance(node, ast.If | ast.Try) and _holds_only_imports(node):
-            return Kind.IMPORT
+            read = [
+                self._recorder.by_name[name][-1].node
+                for name in self._recorder.names(statement).now
+                if name in self._recorder.by_name and name not in statement.binds
+            ]
+            # `if FAST: import …` stands below what it reads.
+            own = any(not isinstance(one, ast.Import | ast.ImportFrom) for one in read)
+            return Kind.CONSTANT if own else Kind.IMPORT
         # By what its names are now: what `f = g` bound before `f = twice(f)` is not known when both
         # stand in one cell, as they do once an export is loaded.
         values = [self._namespace[name] for name in statement.binds if name in self._namespace]
@@ -533,6 +540,8 @@ class Closure:
     def _expand_attachments(self, piece: Piece) -> None:
         for name in piece.statement.binds:
             for statement in self._attachments.of(piece.statement, name):
+                if self._recorder.is_replaced(statement):  # what it left is compared
+                    continue
                 problem = self._attachments.problem(statement, name)
                 if problem and not is_marked(statement.text):
                     with self._may_be_refused():

@@ -16,6 +16,7 @@ from pulpo.carry.names import root_name
 from pulpo.carry.purity import Purity, Verdict, call_text
 from pulpo.carry.record import Recorder, Statement
 from pulpo.carry.settings import carried_lines, is_named
+from pulpo.carry.text import is_marked
 from pulpo.carry.values import (
     attribute,
     data_of,
@@ -281,11 +282,16 @@ class Constants:
         later = [
             one for one in self._recorder.touching.get(name, []) if one.index > statement.index
         ]
-        pure = [one for one in later if self._is_pure_change(one, name)]
-        if later and len(pure) == len(later):
-            replayed = self._run([*first, *later], name, apart=True)
-            if same(replayed, value):
-                return self._as_it_is_now(statement, name, value, later, carried)
+        # A cell that ran again, perhaps edited, may have done anew what its older run did.
+        for lines in (later, [one for one in later if not self._recorder.is_replaced(one)]):
+            if lines and all(self._is_pure_change(one, name) for one in lines):
+                replayed = self._run([*first, *lines], name, apart=True)
+                if same(replayed, value):
+                    return self._as_it_is_now(statement, name, value, lines, carried)
+        if marked := self._marked(statement, name):
+            pure = [one for one in later if self._is_pure_change(one, name)]
+            both = {one.index: one for one in (*pure, *marked)}
+            return Outcome(also=tuple(both[index] for index in sorted(both)))
         if self.changers(name):
             return Outcome(
                 warnings=(
@@ -294,6 +300,18 @@ class Constants:
                 )
             )
         return self._changed(statement, fresh, later, where)
+
+    def _marked(self, statement: Statement, name: str) -> list[Statement]:
+        """Return the lines that use a name and are marked to be carried, and tried there."""
+        return [
+            one
+            for one in self._recorder.statements[statement.index + 1 :]
+            if "pulpo:" in one.text
+            and is_marked(one.text)
+            and name not in one.binds
+            and name in (*self._recorder.names(one).now, *self._recorder.names(one).touches)
+            and not self._recorder.is_replaced(one)
+        ]
 
     def _read_before(self, statement: Statement) -> list[Statement]:
         """Return what a statement read that its cell bound again, with what that read."""
@@ -374,6 +392,8 @@ class Constants:
             touched = [
                 one for one in self._recorder.touching.get(used, []) if one.index > statement.index
             ]
+            if isinstance(self._namespace.get(used), types.ModuleType):
+                touched = []  # np.add(a, b)
             if touched and not later:
                 again = touched[-1].cell != statement.cell
                 return Outcome(

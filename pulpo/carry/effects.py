@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,9 +13,10 @@ from pulpo.carry.pieces import Kind, Piece
 from pulpo.carry.process import settings
 from pulpo.carry.purity import call_text
 from pulpo.carry.record import Recorder, Statement
+from pulpo.carry.secrets import is_secret_name
 from pulpo.carry.values import attribute, keeps_to_itself
 
-__all__ = ["effects", "packages_told", "submodules"]
+__all__ = ["effects", "packages_told", "submodules", "variable_set"]
 
 # What changes a setting, as libraries call it.
 _SETS = re.compile(
@@ -74,14 +76,40 @@ def effects(recorder: Recorder, pieces: Iterable[Piece], modules: Iterable[str])
         for told in _all_told(statement, recorder, packages, names):
             if done.get(_what_it_sets(told), -1) < statement.index:
                 fix = _IN_PYTHON if told.startswith("%") else _MARK_IT
+                variable = _what_it_sets(told).partition("environ ")[2]
+                if is_secret_name(variable):  # which an export may not hold
+                    fix = f"set {variable} where the export runs"
                 yield f"cell {statement.cell} ran {told}, and the export does not: {fix}"
 
 
 def _all_told(
     statement: Statement, recorder: Recorder, packages: set[str], names: set[str]
 ) -> Iterator[str]:
-    found = (_told(node, recorder, packages, names) for node in _lines(statement.node))
-    yield from filter(None, found)
+    then = recorder.started.environment
+    for node in _lines(statement.node):
+        told = _told(node, recorder, packages, names)
+        variable = variable_set(node) if told else None
+        undone = variable is not None and not (variable in os.environ or variable in then)
+        if told and not undone:
+            yield told
+
+
+def variable_set(node: ast.stmt) -> str | None:
+    """Return the variable that ``os.environ["X"] = …`` or ``os.environ.pop("X")`` is about."""
+    match node:
+        case ast.Assign(targets=[ast.Subscript(value=owner, slice=ast.Constant(value=str(name)))]):
+            pass
+        case ast.Delete(targets=[ast.Subscript(value=owner, slice=ast.Constant(value=str(name)))]):
+            pass
+        case ast.Expr(
+            value=ast.Call(
+                func=ast.Attribute(value=owner), args=[ast.Constant(value=str(name)), *_]
+            )
+        ):
+            pass
+        case _:
+            return None
+    return name if ast.unparse(owner).rpartition(".")[2] == "environ" else None
 
 
 def _what_it_sets(told: str) -> str:

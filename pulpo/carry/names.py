@@ -257,6 +257,9 @@ class _Reader:
         called = function.attr if isinstance(function, ast.Attribute) else root_name(function)
         if called in ("setattr", "delattr") and node.args:
             self.mutated(node.args[0], scope)
+        for keyword in node.keywords:
+            if keyword.arg == "out":  # np.add(a, b, out=a)
+                self.mutated(keyword.value, scope)
         if called in ("import_module", "__import__") and node.args:
             first = node.args[0]
             if isinstance(first, ast.Constant) and isinstance(first.value, str):

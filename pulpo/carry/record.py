@@ -94,7 +94,8 @@ class Statement:
 
     ``index`` counts executions over the session and ``place`` is the index at which its name first
     appeared, so a cell that runs again keeps its position. ``bound`` has no entry for a name that
-    a later statement of the same cell bound again, or that was not there after the cell.
+    a later statement of the same cell bound again, or that was not there after the cell. ``run`` is
+    the frontend's own id of the cell, ``""`` without one, with how often that has run.
     """
 
     index: int
@@ -106,6 +107,7 @@ class Statement:
     binds: tuple[str, ...]
     bound: dict[str, Bound]
     future: bool
+    run: tuple[str, int] = ("", 0)
 
 
 class Recorder:
@@ -135,9 +137,13 @@ class Recorder:
         self.deleted: dict[str, int | str] = {}
         self._names: dict[int, Names] = {}
         self._places: dict[str, int] = {}
+        self._runs: dict[str, int] = {}
+        self._run = ("", 0)
         self._future = False
 
-    def record(self, source: str, *, cell: int | str, failed_line: int | None = None) -> None:
+    def record(
+        self, source: str, *, cell: int | str, failed_line: int | None = None, identity: str = ""
+    ) -> None:
         """Remember a cell that ran; never raises.
 
         Parameters
@@ -150,8 +156,13 @@ class Recorder:
         failed_line
             The line that raised; the statements above it are kept. The statement that raised and
             what follows it are not.
+        identity
+            The frontend's own id of the cell, which running and editing it again keep.
         """
         self.loaded.look()
+        if identity:
+            self._runs[identity] = self._runs.get(identity, 0) + 1
+        self._run = (identity, self._runs.get(identity, 0))
         try:
             self._record(source, cell, failed_line)
         except Exception:
@@ -182,6 +193,11 @@ class Recorder:
             found = names_of(statement.node, lazy_annotations=statement.future)
             self._names[statement.index] = found
         return found
+
+    def is_replaced(self, statement: Statement) -> bool:
+        """Tell whether the cell of a statement has run again, as it is now."""
+        identity, run = statement.run
+        return run < self._runs.get(identity, 0)
 
     def read_before(self, statement: Statement, name: str) -> Statement | None:
         """Return the assignment that gave an assignment a name which its own cell bound again.
@@ -238,6 +254,7 @@ class Recorder:
             binds=binds,
             bound=bound,
             future=self._future,
+            run=self._run,
         )
 
     def _index(self, statement: Statement) -> None:

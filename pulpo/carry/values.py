@@ -147,9 +147,10 @@ def _live_word(value: object, kind: type) -> str | None:
     if hasattr(kind, "__next__"):
         return "an iterator"
     for one in kind.__mro__:
-        root = one.__module__.split(".")[0].lstrip("_")
+        root = one.__module__.split(".")[0]
         if root in ("builtins", "__main__"):
             continue
+        root = root.lstrip("_")
         if _CLIENT.search(one.__name__):
             return "a live database connection" if root in _DATABASES else "a live client"
         if _RUNNING.search(one.__name__):

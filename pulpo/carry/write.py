@@ -25,7 +25,7 @@ from typing import Any
 from pulpo.carry.caches import stale_caches
 from pulpo.carry.closure import Closure, imported_in_blocks
 from pulpo.carry.constants import WRITE_IT
-from pulpo.carry.effects import effects, packages_told, submodules
+from pulpo.carry.effects import effects, packages_told, submodules, variable_set
 from pulpo.carry.modules import Modules
 from pulpo.carry.older import old_imports, older
 from pulpo.carry.paths import pickles, relative_paths
@@ -787,11 +787,16 @@ def _secrets(texts: Iterable[tuple[Piece, str]]) -> Iterator[SecretError]:
         for finding in find_secrets(text):
             name = finding.name or piece.label
             who = f"operation {piece.operation!r}" if piece.operation else "the export"
+            fix = (
+                "Read it from the environment inside the operation: "
+                f'os.environ["{_variable(name)}"].'
+            )
+            if variable := variable_set(piece.node):
+                fix = f"Take the mark off that line, and set {variable} where the export runs."
             yield SecretError(
                 f"{who}: {name!r} in cell {piece.statement.cell} looks like a credential "
                 f"({finding.why}), and an export is a file that people share.",
-                fix="Read it from the environment inside the operation: "
-                f'os.environ["{_variable(name)}"].',
+                fix=fix,
                 operation=piece.operation,
             )
 

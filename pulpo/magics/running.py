@@ -137,7 +137,8 @@ class RunningCells:
             source = self._shell.transform_cell(info.raw_cell or "")
         error = result.error_in_exec
         failed = _failed_line(error.__traceback__, self._shell.user_ns) if error else None
-        self._session.recorder.record(source, cell=number, failed_line=failed)
+        identity = cell.identity if cell and not self._stack else ""
+        self._session.recorder.record(source, cell=number, failed_line=failed, identity=identity)
         if cell and error and not self._stack:
             self._session.forget_failed_imports(cell.before)
         if self._stack:  # that cell was run by a magic, and is recorded now

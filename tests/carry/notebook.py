@@ -35,7 +35,7 @@ class Notebook:
         for cell in cells:
             self.run(cell)
 
-    def run(self, source: str, *, fails: bool = False) -> None:
+    def run(self, source: str, *, fails: bool = False, identity: str = "") -> None:
         """Run a cell as IPython does: statement by statement, the future import sticks."""
         self.count += 1
         file = f"<cell {self.count}>"
@@ -57,7 +57,7 @@ class Notebook:
         except Exception:
             if not fails:
                 raise
-        self.recorder.record(source, cell=self.count, failed_line=failed_line)
+        self.recorder.record(source, cell=self.count, failed_line=failed_line, identity=identity)
 
     def carry(self, *functions: str, root: Path | None = None, also: Iterable[str] = ()) -> Carried:
         """Carry functions; each is named after itself."""

@@ -188,3 +188,21 @@ def test_a_constant_that_was_set_anew_after_the_function_was_called_is_told() ->
     book.run("K = 5")
     [said] = book.carry("op").warnings
     assert said.startswith("'f' may remember results from before 'K' was defined again (cell 6)")
+
+
+def test_a_cache_that_was_cleared_since_is_not_told() -> None:
+    book = Notebook(
+        "import functools\n@functools.lru_cache\ndef f(x): return g(x) * K\nK = 2",
+        "def g(x): return x",
+        "f(3)",
+        "def g(x): return x + 100",
+        "def op(): return f(3)",
+    )
+    assert len(book.carry("op").warnings) == 1
+    book.run("f.cache_clear()")
+    book.run("f(3)")
+    assert book.carry("op").warnings == ()
+    book.run("K = 5; f.cache_clear()\nf(3)")
+    assert book.carry("op").warnings == ()
+    book.run("K = 6")
+    assert len(book.carry("op").warnings) == 1

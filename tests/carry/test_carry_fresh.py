@@ -6,6 +6,7 @@ import calendar
 import csv
 import decimal
 import logging
+import os
 import re
 import socket
 import sys
@@ -20,7 +21,7 @@ import pytest
 
 from pulpo.carry import carry, refusals, verify
 from pulpo.carry.write import Carried
-from pulpo.errors import CarryError
+from pulpo.errors import CarryError, SecretError
 
 from .notebook import Notebook, run_elsewhere
 
@@ -938,3 +939,27 @@ def test_seeds_of_one_kind_are_no_seeds_of_the_other() -> None:
     _, told = carried_by(imports, helper, "def op(): return random.random()")
     assert all("Prefect draws" in one for one in told)
     assert any("seed_all()" in one for one in told)
+
+
+def test_a_variable_that_was_set_and_taken_away_again_is_not_told() -> None:
+    line, undo = "os.environ['PULPO_GONE'] = 'a'", "os.environ.pop('PULPO_GONE')"
+    reads = "def op(): return os.environ.get('PULPO_GONE')"
+    try:
+        _, told = carried_by("import os", line, reads)
+        assert len(told) == 1
+        del os.environ["PULPO_GONE"]
+        assert carried_by("import os", line, undo, reads)[1] == ()
+    finally:
+        os.environ.pop("PULPO_GONE", None)
+
+
+def test_a_credential_of_the_environment_is_not_to_be_carried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PULPO_API_KEY", "")
+    line, reads = "os.environ['PULPO_API_KEY'] = 'hunter22'", "os.environ['PULPO_API_KEY']"
+    _, told = carried_by("import os", line, f"def op(): return {reads}")
+    assert [one.partition(": ")[2] for one in told] == ["set PULPO_API_KEY where the export runs"]
+    with pytest.raises(SecretError, match="and set PULPO_API_KEY where the export runs") as refusal:
+        carried_by("import os", f"{line}  # pulpo: carry", f"def op(): return {reads}")
+    assert "hunter22" not in str(refusal.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pulpo.carry import carry, refusals
+from pulpo.carry import carry, refusals, verify
 from pulpo.errors import CarryError, SecretError
 
 from .notebook import Notebook, run_elsewhere, run_here
@@ -222,3 +222,89 @@ def test_refusals_are_all_told_and_each_once() -> None:
 def test_what_can_be_carried_has_no_refusals() -> None:
     notebook = Notebook("x = 3", "def op(): return x")
     assert refusals(notebook.recorder, {"op": notebook["op"]}) == []
+
+
+# --- Lines that change a value in place, and are marked -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cells", "used"),
+    [
+        (["W = []\nfor i in range(4):  # pulpo: carry\n    W.append(i * i)"], "W"),
+        (["import heapq\nq = [3, 1, 2]", "heapq.heapify(q)  # pulpo: carry"], "q"),
+        (
+            [
+                "class P:\n    def __init__(self, a): self.a = a",
+                "PS = [P(1), P(2)]",
+                "for p in PS: p.a += 10  # pulpo: carry",
+            ],
+            "[one.a for one in PS]",
+        ),
+        (["xs = []", "list(map(xs.append, [1, 2]))  # pulpo: carry"], "xs"),
+    ],
+)
+def test_a_marked_line_that_changes_a_value_goes_along(
+    cells: list[str], used: str, tmp_path: Path
+) -> None:
+    plain = [one.replace("  # pulpo: carry", "") for one in cells]
+    with pytest.raises(CarryError, match="changed"):
+        Notebook(*plain, f"def op(): return {used}").carry("op")
+    book = Notebook(*cells, f"def op(): return {used}")
+    carried = book.carry("op")
+    assert run_elsewhere(carried, "op()", tmp_path) == repr(book["op"]())
+    verify(carried.text, digests=carried.digests, kept=carried.kept)
+
+
+def test_a_marked_line_that_gives_something_else_there_is_refused() -> None:
+    book = Notebook("xs = []\nn = [0]", "xs.extend(list(n))  # pulpo: carry", "n[0] = 5")
+    book.run("def op(): return xs")
+    carried = carry(book.recorder, {"op": book["op"]})
+    with pytest.raises(CarryError, match=r"cannot carry 'xs'"):
+        verify(carried.text, digests=carried.digests, kept=carried.kept)
+
+
+# --- A cell that ran again ------------------------------------------------------------------------
+
+
+def test_an_edited_line_takes_the_place_of_its_older_run(tmp_path: Path) -> None:
+    book = Notebook("CFG = {'a': 1}\nimport os")
+    book.run("CFG['n'] = len(os.getcwd())", identity="b")
+    book.run("def op(): return CFG['n']")
+    with pytest.raises(CarryError, match="write its value as a literal"):
+        book.carry("op")
+    book.run("CFG['n'] = 44", identity="b")
+    assert run_elsewhere(book.carry("op"), "op()", tmp_path) == "44"
+
+
+def test_an_edited_block_takes_the_place_of_its_older_run(tmp_path: Path) -> None:
+    book = Notebook("class T:\n    def go(self): return 1\ndef patched(self): return 2")
+    book.run("for name in ['go']: setattr(T, name, patched)", identity="b")
+    book.run("def op(): return T().go()")
+    with pytest.raises(CarryError, match="not by a line of its own"):
+        book.carry("op")
+    book.run("T.go = patched", identity="b")
+    assert run_elsewhere(book.carry("op"), "op()", tmp_path) == "2"
+
+
+def test_an_import_that_depends_on_a_flag_stands_below_it(tmp_path: Path) -> None:
+    book = Notebook(
+        "FAST = False", "if FAST:\n    import nosuch_mod as js\nelse:\n    import json as js"
+    )
+    book.run("def op(): return js.dumps([1])")
+    assert run_elsewhere(book.carry("op"), "op()", tmp_path) == "'[1]'"
+
+
+def test_what_a_library_writes_into_an_array_is_told_of_the_array() -> None:
+    book = Notebook("import numpy as np\nW = np.arange(3)", "np.add(W, 1, out=W)")
+    book.run("def op(): return W.tolist()")
+    with pytest.raises(CarryError, match=r"'W'.*changed by np\.add\(…\) in cell 2\."):
+        book.carry("op")
+
+
+def test_a_class_of_the_notebook_is_no_client_by_its_name(tmp_path: Path) -> None:
+    book = Notebook(
+        "class Bucket:\n    def __init__(self, n): self.n = n",
+        "bucket = Bucket(2)",
+        "def op(): return bucket.n",
+    )
+    assert run_elsewhere(book.carry("op"), "op()", tmp_path) == "2"
