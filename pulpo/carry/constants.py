@@ -142,7 +142,9 @@ class Constants:
         outcome = self._check_text(statement, name, node.value, value, where)
         if outcome is not None:
             return outcome
-        return self._compare(statement, name, where, carried) if current else Outcome()
+        if current:
+            return self._compare(statement, name, where, carried)
+        return Outcome(also=tuple(self._between(statement, name)))
 
     def _is_written(self, statement: Statement, name: str, value: object) -> bool:
         """Tell whether a line makes a small array or table of what it says itself."""
@@ -269,9 +271,12 @@ class Constants:
         self, statement: Statement, name: str, where: str, carried: Collection[str] | None
     ) -> Outcome:
         value = self._namespace[name]
-        first = [*self._read_before(statement), *self._first_versions(statement, name)]
+        versions = self._first_versions(statement, name)
+        first = [*self._read_before(statement), *versions]
         if not all(map(self._may_run_again, first[:-1])):
             return Outcome()  # what it was built upon is judged by itself, and refused
+        changes = [line for one in versions[:-1] for line in self._between(one, name)]
+        first = sorted([*first, *changes], key=lambda one: one.index)
         # What built upon an older version may have changed it in place.
         fresh = self._run(first, name, apart=len(first) > 1)
         if same(fresh, value):
@@ -302,16 +307,18 @@ class Constants:
         return self._changed(statement, fresh, later, where)
 
     def _marked(self, statement: Statement, name: str) -> list[Statement]:
-        """Return the lines that use a name and are marked to be carried, and tried there."""
-        return [
-            one
-            for one in self._recorder.statements[statement.index + 1 :]
-            if "pulpo:" in one.text
-            and is_marked(one.text)
-            and name not in one.binds
-            and name in (*self._recorder.names(one).now, *self._recorder.names(one).touches)
-            and not self._recorder.is_replaced(one)
-        ]
+        """Return the lines that change a name, and are marked to be carried and tried there.
+
+        They name it, or a function that changes it.
+        """
+        changers = {own for one in self.changers(name) for own in one.binds}
+        found = []
+        for one in self._recorder.statements[statement.index + 1 :]:
+            if "pulpo:" in one.text and is_marked(one.text) and name not in one.binds:
+                names = self._recorder.names(one)
+                if not {name, *changers}.isdisjoint((*names.now, *names.touches)):
+                    found.append(one)
+        return [one for one in found if not self._recorder.is_replaced(one)]
 
     def _read_before(self, statement: Statement) -> list[Statement]:
         """Return what a statement read that its cell bound again, with what that read."""
@@ -333,6 +340,21 @@ class Constants:
             found.insert(0, older)
         return found
 
+    def _between(self, statement: Statement, name: str) -> list[Statement]:
+        """Return what changed a value in place before the name was bound anew; none unless pure.
+
+        ``cols = ["b"]``, ``cols.append("a")``, ``cols = sorted(cols)``.
+        """
+        newer = [one for one in self._recorder.by_name[name] if one.index > statement.index]
+        if not newer:
+            return []
+        lines = [
+            one
+            for one in self._recorder.touching.get(name, [])
+            if statement.index < one.index < newer[0].index and one not in newer
+        ]
+        return lines if all(self._is_pure_change(one, name) for one in lines) else []
+
     def _may_run_again(self, statement: Statement) -> bool:
         node = statement.node
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
@@ -353,10 +375,11 @@ class Constants:
         # list in two places a literal would make two lists.
         apart = [other for other in self._apart(name) if carried is None or other in carried]
         shares = shared_with(name, apart, self._namespace)
-        if text is None or len(statement.binds) > 1 or (shares and shares in (carried or (name,))):
+        if text is None or len(statement.binds) > 1 or shares == name:
             return Outcome(also=tuple(later))
         if shares:  # with a name that the export may not have
-            return Outcome(waits=True)
+            known = carried is not None
+            return Outcome(also=tuple(later)) if known else Outcome(waits=True)
         comments = []
         for line in statement.text.split("\n"):
             if not line.startswith("#"):

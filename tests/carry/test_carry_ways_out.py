@@ -308,3 +308,30 @@ def test_a_class_of_the_notebook_is_no_client_by_its_name(tmp_path: Path) -> Non
         "def op(): return bucket.n",
     )
     assert run_elsewhere(book.carry("op"), "op()", tmp_path) == "2"
+
+
+def test_a_marked_call_of_what_changes_a_table_goes_along(tmp_path: Path) -> None:
+    book = Notebook("U = {'m': 1}\ndef define(n, k): U[n] = k", "define('km', 1000)")
+    book.run("def op(): return U")
+    assert ["was changed by define" in one for one in book.carry("op").warnings] == [True]
+    book.run("define('km', 1000)  # pulpo: carry")
+    carried = book.carry("op")
+    assert carried.warnings == ()
+    assert run_elsewhere(carried, "op()", tmp_path) == "{'m': 1, 'km': 1000}"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["V = ['b', 'a']", "V.append('c')", "V = sorted(V)"],
+        ["V = {'v': 1}", "V['w'] = 5", "V = V | {'c': 2}"],
+        ["V = {'v': 1}", "V['w'] = 5", "V = {k: v * 10 for k, v in V.items()}", "V['z'] = 3"],
+        ["V = ['b']", "V += ['x']", "V.append('c')", "V = V + ['y']", "V += ['q']"],
+        ["V = ['b']\nV.append('c')\nV = sorted(V)\nV.append('a')"],
+    ],
+)
+def test_a_value_that_was_changed_and_then_bound_anew_from_itself(
+    cells: list[str], tmp_path: Path
+) -> None:
+    book = Notebook(*cells, "def op(): return V")
+    assert run_elsewhere(book.carry("op"), "op()", tmp_path) == repr(book["op"]())
