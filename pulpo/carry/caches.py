@@ -38,7 +38,7 @@ def stale_caches(
     """
     pieces = list(pieces)
     for name, function, piece in _filled(recorder, pieces, modules):
-        clear = f"{name}.cache{'_' if hasattr(function, 'cache_clear') else '.'}clear()"
+        clear = _how_to_clear(name, function, piece)
         newer, index = _newer(piece, recorder) if piece is not None else _changed(name, recorder)
         if any(clear in one.text and one.index >= index for one in recorder.statements[index:]):
             newer = ""  # what it keeps came after that
@@ -97,7 +97,7 @@ def _cached(name: str, value: object) -> Iterator[tuple[str, Any]]:
 def _is_filled(value: Any) -> bool:
     if isinstance(value, type) or not callable(value):
         return False
-    if type(value) is types.FunctionType and not value.__dict__:
+    if type(value) is types.FunctionType and not value.__dict__ and not value.__closure__:
         return False
     if callable(attribute(value, "cache_info")):
         with suppress(Exception):  # another thing of that name
@@ -106,12 +106,23 @@ def _is_filled(value: Any) -> bool:
 
 
 def _mapping(function: object) -> Mapping[Any, Any]:
-    """Return the cache of what ``cachetools.cached`` made; the session's own are compared."""
+    """Return the cache of what cachetools or toolz made; the session's own are compared."""
     if not isinstance(function, types.FunctionType) or not hasattr(function, "__wrapped__"):
         return {}
     kept = vars(function).get("cache")
+    for free, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # it is not filled yet
+            kept = cell.cell_contents if free == "cache" and kept is None else kept
     own = function.__globals__.get("__name__") == "__main__"
     return kept if isinstance(kept, Mapping) and not own else {}
+
+
+def _how_to_clear(name: str, function: Any, piece: Piece | None) -> str:
+    if hasattr(function, "cache_clear"):
+        return f"{name}.cache_clear()"
+    if "cache" in vars(function) or piece is None:
+        return f"{name}.cache.clear()"
+    return f"running cell {piece.statement.cell} again"  # of toolz.memoize
 
 
 def _results(function: Any) -> list[object]:

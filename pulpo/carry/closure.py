@@ -112,6 +112,8 @@ class Closure:
         self._definitions = Definitions(recorder, self._purity, self._constants)
         self._attachments = Attachments(recorder, self._purity)
         self._todo: deque[Piece] = deque()
+        #: What statements that run at once are given, by their index and the name.
+        self._links: dict[tuple[int, str], Statement] = {}
         self._waiting: list[tuple[Piece, str]] = []
         self._changed: set[Piece] = set()  # the export starts with another value
         self._operation = ""
@@ -459,15 +461,15 @@ class Closure:
     def _leads_back(self, newest: Statement, here: Statement) -> bool:
         """Tell whether a statement reads what ``here`` binds, itself or by way of others."""
         names = self._recorder.names(newest)
-        todo, seen = [*names.now, *names.later], set[str]()
-        while todo:
-            name = todo.pop()
+        todo, seen = [(newest, name) for name in (*names.now, *names.later)], {newest.index}
+        for one, name in todo:
             if name in here.binds:
                 return True
             history = self._recorder.by_name.get(name)
-            if name not in seen and history:
-                seen.add(name)
-                todo += self._recorder.names(history[-1]).now
+            found = self._links.get((one.index, name)) or (history[-1] if history else None)
+            if found is not None and found.index not in seen:
+                seen.add(found.index)
+                todo += [(found, each) for each in self._recorder.names(found).now]
         return False
 
     # -- what one piece needs
@@ -479,7 +481,10 @@ class Closure:
         own = set(piece.statement.binds)
         for name in piece.names.now:
             with self._may_be_refused():
-                self._link(piece, piece.now, self._find_for_definition(name, piece), name)
+                found = self._find_for_definition(name, piece)
+                if found is not None:
+                    self._links[piece.statement.index, name] = found
+                self._link(piece, piece.now, found, name)
         for name in piece.names.later:
             if not (name in own and piece.kind is Kind.OPERATION):
                 with self._may_be_refused():

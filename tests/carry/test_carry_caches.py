@@ -206,3 +206,14 @@ def test_a_cache_that_was_cleared_since_is_not_told() -> None:
     assert book.carry("op").warnings == ()
     book.run("K = 6")
     assert len(book.carry("op").warnings) == 1
+
+
+def test_a_cache_in_a_closure_of_a_library_is_told() -> None:
+    made = "@toolz.memoize\ndef f(x): return x * K"
+    book = Notebook("import toolz\nK = 2", made, "f(3)", "def op(): return f(3)")
+    assert book.carry("op").warnings == ()
+    book.run("K = 5")
+    [said] = book.carry("op").warnings
+    assert said.endswith("which the export does not: running cell 2 again shows the same here")
+    book.run(made)
+    assert book.carry("op").warnings == ()
