@@ -137,8 +137,9 @@ def old_imports(
                 one = min((stale[key] for key in reached), key=lambda one: "<" in one.__qualname__)
                 warning = f"{who} {_of_before(one)}: run {_cells(piece)} again"
                 yield Older(holder=name, warning=warning)
-    for name in modules:
-        held = [one for one in vars(sys.modules[name]).values() if id(one) in stale]
+    for name in modules:  # not all have been imported here
+        parts = vars(sys.modules.get(name, types)).values()
+        held = [one for one in parts if id(one) in stale]
         if held:
             fix = f"load it again too (importlib.reload({name})), and run what imports from it"
             yield Older(holder=name, warning=f"{name!r} {_of_before(held[0])}: {fix}")

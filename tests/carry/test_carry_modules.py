@@ -208,6 +208,25 @@ def test_what_holds_a_module_of_before_it_was_loaded_again_is_told(
     assert told() == []
 
 
+def test_a_module_that_took_from_one_that_was_loaded_again_is_told(project: Project) -> None:
+    outer = "from pulpo_inner import f\ndef go(x): return f(x)\n"
+    root = project({"pulpo_inner.py": "def f(x): return x * 2\n", "pulpo_outer.py": outer,
+                    "pulpo_never.py": "X = 1\n"})  # fmt: skip
+    book = Notebook("import importlib, pulpo_inner, pulpo_outer")
+    book.run("def op(n=0):\n    if n: import pulpo_never\n    return pulpo_outer.go(2)")
+    project({"pulpo_inner.py": "# now\ndef f(x): return x - 2\n"})
+    book.run("importlib.reload(pulpo_inner)")
+    warnings = carry(book.recorder, {"op": book["op"]}, root=root).warnings
+    assert any(
+        one.startswith("'pulpo_outer' holds 'pulpo_inner.f' as it was before")
+        and "importlib.reload(pulpo_outer)" in one
+        for one in warnings
+    )
+    book.run("importlib.reload(pulpo_outer)")
+    warnings = carry(book.recorder, {"op": book["op"]}, root=root).warnings
+    assert not any(" holds " in one for one in warnings)
+
+
 @pytest.mark.parametrize("how", ["kept", "wrapped", "same", "scale"])
 def test_a_module_that_was_loaded_again_as_it_was_is_nothing_to_tell(
     project: Project, how: str
