@@ -304,7 +304,7 @@ class Constants:
                     f"{where}: the export starts with its first value",
                 )
             )
-        return self._changed(statement, fresh, later, where)
+        return self._changed(statement, name, fresh, later, where)
 
     def _marked(self, statement: Statement, name: str) -> list[Statement]:
         """Return the lines that change a name, and are marked to be carried and tried there.
@@ -399,7 +399,7 @@ class Constants:
                 yield other
 
     def _changed(
-        self, statement: Statement, fresh: object, later: list[Statement], where: str
+        self, statement: Statement, name: str, fresh: object, later: list[Statement], where: str
     ) -> Outcome:
         for used in self._recorder.names(statement).now:
             newest = (self._recorder.by_name.get(used) or [statement])[-1]
@@ -429,7 +429,8 @@ class Constants:
         if isinstance(fresh, _Failed):
             why = f"evaluating its line {where} again fails ({fresh.reason})"
         elif later:
-            last = later[-1]
+            # The one that cannot be done again.
+            last = ([one for one in later if not self._is_pure_change(one, name)] or later)[-1]
             why = f"it was set {where} and changed by {_block(last.node)} in cell {last.cell}"
         else:
             why = f"it is not what its line {where} gives: it was changed at run time"

@@ -335,3 +335,9 @@ def test_a_value_that_was_changed_and_then_bound_anew_from_itself(
 ) -> None:
     book = Notebook(*cells, "def op(): return V")
     assert run_elsewhere(book.carry("op"), "op()", tmp_path) == repr(book["op"]())
+
+
+def test_the_change_that_cannot_be_carried_is_the_one_that_is_named() -> None:
+    book = Notebook("A = {}", "for k in 'ab': A[k] = k", "A['z'] = 1", "def op(): return A")
+    with pytest.raises(CarryError, match=r"changed by a for loop in cell 2\."):
+        book.carry("op")
