@@ -375,7 +375,10 @@ class Constants:
         # list in two places a literal would make two lists.
         apart = [other for other in self._apart(name) if carried is None or other in carried]
         shares = shared_with(name, apart, self._namespace)
-        if text is None or len(statement.binds) > 1 or shares == name:
+        # `grid[0] = row` brings the other along.
+        read = {used for one in later for used in self._recorder.names(one).now}
+        brought = shared_with(name, read.intersection(apart), self._namespace)
+        if text is None or len(statement.binds) > 1 or shares == name or brought:
             return Outcome(also=tuple(later))
         if shares:  # with a name that the export may not have
             known = carried is not None
