@@ -683,6 +683,8 @@ def remove_export(folder: Path, *, force: bool = False) -> list[str]:
     ------
     EditedFileError
         When one was edited by hand and ``force`` is not given; nothing is removed then.
+    ExportError
+        When the folder cannot be read or changed.
     """
     try:
         # What a killed export left beside it goes, too.

@@ -16,7 +16,7 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -232,7 +232,9 @@ def verify(
     Raises
     ------
     CarryError
-        With the last line of the traceback.
+        With the line that failed and the last line of the traceback.
+    ExportError
+        If there is no room to try it.
     """
     modules = tuple(modules)
     code = "".join(f"\noperations.{module}" for module in modules)
@@ -338,24 +340,11 @@ def _asked(
 
     Each has its seed for the hashes of texts, by which the order of sets differs.
     """
-    try:
-        return _answers(text, code, root, timeout, modules, seeds)
-    except OSError as error:
-        raise ExportError(
-            f"cannot try the export in a fresh process: {error.strerror or error}. It needs a "
-            f"little room in {tempfile.gettempdir()} (TMPDIR names another folder)."
-        ) from error
-
-
-def _answers(
-    text: str,
-    code: str,
-    root: Path | None,
-    timeout: float,
-    modules: tuple[str, ...],
-    seeds: Iterable[int],
-) -> list[Any]:
-    with tempfile.TemporaryDirectory(prefix="pulpo-verify-") as folder, ExitStack() as open_files:
+    with (
+        _told_without_room(),
+        tempfile.TemporaryDirectory(prefix="pulpo-verify-") as folder,
+        ExitStack() as open_files,
+    ):
         file = Path(folder) / "operations.py"
         file.write_text(text, encoding="utf-8")
         paths = [folder, *([str(root)] if root is not None else [])]
@@ -399,6 +388,17 @@ def _answers(
             there = answer.read_text("utf-8") if answer.exists() else ""
             found.append(_said(process.returncode, there, said, modules))
         return found
+
+
+@contextmanager
+def _told_without_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(
+            f"cannot try the export in a fresh process: {error.strerror or error}. It needs a "
+            f"little room in {tempfile.gettempdir()} (TMPDIR names another folder)."
+        ) from error
 
 
 #: What runs before the text does: whatever that changes in modules, the answer goes its way.

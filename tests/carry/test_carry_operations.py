@@ -251,7 +251,7 @@ def test_no_functions_give_an_empty_text() -> None:
 
 def test_verify_accepts_what_runs(tmp_path: Path) -> None:
     (tmp_path / "beside_me.py").write_text("X = 1\n")
-    verify("import beside_me\n", tmp_path)
+    assert verify("import beside_me\n", tmp_path) == ()
 
 
 @pytest.mark.parametrize("line", ["import sys; sys.exit(0)", "import os; os._exit(0)"])
@@ -403,4 +403,6 @@ def test_long_chains_of_definitions_need_no_recursion() -> None:
     ],
 )
 def test_what_a_function_is_called_says_nothing_of_its_names(name: str, cell: str) -> None:
-    Notebook(cell.replace("{}", name)).carry("op")
+    carried = Notebook(cell.replace("{}", name)).carry("op")
+    assert carried.identifiers == {"op": "op"}
+    assert name in carried.text
